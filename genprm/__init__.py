@@ -1,0 +1,1 @@
+"""Code-verified generative process reward models."""

@@ -1,0 +1,1 @@
+"""The data factory: rollouts, labels, rationales and consensus (none of it is built yet)."""

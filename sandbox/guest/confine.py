@@ -1,0 +1,105 @@
+"""What a forked child does to itself before it becomes a kernel: its user, its limits, its environment.
+
+With the container's user switching (`uid` given) the child gives up root for good: no capability is left,
+and the user is nobody else's, so that no other kernel may read its memory, files or environment. Without it
+(the local backend) only the resource limits hold.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import os
+import resource
+import signal
+
+MIB = 1 << 20
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelLimits:
+    """The limits of one kernel. The server's own values are upper bounds for what a client may ask for."""
+
+    memory_mib: int = 512
+    """Memory that the kernel and its children may use beyond what the server shares with them, MiB."""
+    processes: int = 32
+    """Processes and threads of one kernel's user."""
+    file_mib: int = 16
+    """Size of the largest file it may write, MiB."""
+    output_bytes: int = 65536
+    """Text per cell, stdout, stderr and result together, bytes of UTF-8."""
+
+    def clipped(self, asked: dict[str, int]) -> KernelLimits:
+        """These limits, lowered (never raised) to what a client asked for."""
+        names = [field.name for field in dataclasses.fields(self)]
+        return KernelLimits(**{name: min(getattr(self, name), asked.get(name, 1 << 62)) for name in names})
+
+
+def prctl(option: int, value: int) -> None:
+    """Call prctl(2); raises `OSError` where it fails."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def keep_only(descriptors: set[int]) -> None:
+    """Point 0, 1 and 2 at /dev/null and close everything else but ``descriptors``."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    for number in [int(name) for name in os.listdir("/proc/self/fd")]:
+        if number > 2 and number not in descriptors:
+            try:
+                os.close(number)
+            except OSError:
+                pass  # the descriptor that listed the directory
+
+
+def switch_user(uid: int) -> None:
+    """Become ``uid``, with that group and no other. There is no way back."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def set_limits(limits: KernelLimits, *, count_processes: bool) -> None:
+    """Set the rlimits. Memory counts from what the process has mapped by now, which it shares with the server."""
+    sizes = _mapped_bytes()
+    for kind, used in ((resource.RLIMIT_DATA, sizes["VmData"]), (resource.RLIMIT_AS, sizes["VmSize"])):
+        resource.setrlimit(kind, (used + limits.memory_mib * MIB,) * 2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_mib * MIB,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+    resource.setrlimit(resource.RLIMIT_STACK, (8 * MIB, 8 * MIB))
+    if count_processes:
+        resource.setrlimit(resource.RLIMIT_NPROC, (limits.processes,) * 2)
+    # Past the file size limit a write fails with EFBIG, which Python shows, where the signal would kill.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+def _mapped_bytes() -> dict[str, int]:
+    with open("/proc/self/status") as status:
+        lines = dict(line.split(":", 1) for line in status)
+    return {name: int(lines[name].split()[0]) * 1024 for name in ("VmData", "VmSize")}
+
+
+def set_environment(home: str) -> None:
+    """Replace the environment by an allow-list. Nothing of the server's is inherited but the search path."""
+    path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
+    os.environ.clear()
+    os.environ.update(
+        {
+            "PATH": path, "HOME": home, "TMPDIR": home, "USER": "guest", "LOGNAME": "guest", "LANG": "C.UTF-8",
+            "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "agg",
+        }
+    )  # fmt: skip
+
+
+def prefer_for_oom() -> None:
+    """Let the kernel's out-of-memory killer take this process before the server."""
+    with open("/proc/self/oom_score_adj", "w") as score:
+        score.write("1000")

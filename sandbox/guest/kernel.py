@@ -1,0 +1,309 @@
+"""One Jupyter kernel, made to be forked: no event loop, no shell object, nothing imported late.
+
+A stock ipykernel spends its start on an IPython shell, a debugger and four threads, and its cells on tornado.
+This kernel speaks the same protocol (messages 5.4 over zmq, so `jupyter_client` drives it like any other)
+and runs plain Python: a cell is ``exec`` in ``__main__``, the value of a last expression is its result.
+IPython's magics and ``display`` are not there; `asyncio.run` works, because no loop is running.
+
+Cells run in the main thread, which also owns the sockets: an interrupt is SIGINT, sent by the kernel server.
+Nothing here is a wall. The guest shares this process and can forge every message of its own session;
+walls are the process, its user and its container, and the host believes only what those tell it.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import linecache
+import os
+import signal
+import sys
+import threading
+import traceback
+import types
+from codeop import compile_command
+from typing import Any
+
+import zmq
+
+from sandbox.guest.streams import Budget, GuestStream, OutputLimit, clean, cut
+from sandbox.guest.wire import PROTOCOL_VERSION, BadMessage, Message, Wire
+
+CHANNELS = {"shell": 1, "iopub": 2, "stdin": 3, "control": 4, "hb": 5}
+"""Channel name -> the integer that stands for a port: the channel's socket is ``{prefix}-{integer}``."""
+
+ERROR_TEXT_BYTES = 8192
+"""Most bytes of an exception's message or traceback that are sent."""
+
+
+class Kernel:
+    """Binds the five Jupyter channels at ``prefix`` and serves them until it is shut down or killed."""
+
+    def __init__(self, prefix: str, key: bytes, output_bytes: int) -> None:
+        self._wire = Wire(key)
+        self._context = zmq.Context()
+        kinds = {"shell": zmq.ROUTER, "control": zmq.ROUTER, "stdin": zmq.ROUTER, "iopub": zmq.XPUB, "hb": zmq.REP}
+        self._sockets: dict[str, zmq.Socket[bytes]] = {}
+        for channel, port in CHANNELS.items():
+            socket = self._context.socket(kinds[channel])
+            socket.linger = 1000
+            socket.bind(f"ipc://{prefix}-{port}")
+            self._sockets[channel] = socket
+        self._budget = Budget(output_bytes)
+        # The flusher threads of the streams share the iopub socket with the main thread; zmq sockets are not
+        # thread-safe, so the lock is held for every send, and between cells the main thread has it to itself.
+        self._lock = threading.RLock()
+        self._streams = [
+            GuestStream(name, self._budget, self._lock, self._publish_stream) for name in ("stdout", "stderr")
+        ]
+        self._parent: Message = {}
+        self._count = 0
+        self._executing = False
+        self._sending = False
+        self._interrupted = False
+        self._running = True
+        self._pid = os.getpid()
+        self._thread = threading.get_ident()
+        self._main = types.ModuleType("__main__")
+        self._main.__dict__["__builtins__"] = builtins
+        self._handlers = {
+            "kernel_info_request": self._kernel_info,
+            "execute_request": self._execute,
+            "is_complete_request": self._is_complete,
+            "complete_request": self._complete,
+            "inspect_request": lambda _: {"status": "ok", "found": False, "data": {}, "metadata": {}},
+            "history_request": lambda _: {"status": "ok", "history": []},
+            "comm_info_request": lambda _: {"status": "ok", "comms": {}},
+            "interrupt_request": lambda _: {"status": "ok"},
+            "shutdown_request": self._shutdown,
+        }
+
+    def serve(self) -> None:
+        """Answer requests, one at a time, in the calling thread (which must be the main one)."""
+        sys.modules["__main__"] = self._main
+        signal.signal(signal.SIGINT, self._on_interrupt)
+        self._install_streams()
+        poller = zmq.Poller()
+        for socket in self._sockets.values():
+            poller.register(socket, zmq.POLLIN)
+        self._publish("status", {"execution_state": "starting"}, {})
+        while self._running:
+            try:
+                ready = dict(poller.poll())
+                for channel in ("iopub", "hb", "control", "shell"):
+                    if self._sockets[channel] in ready:
+                        self._serve_channel(channel)
+            except KeyboardInterrupt:
+                continue
+        self._context.destroy(linger=1000)
+
+    def _serve_channel(self, channel: str) -> None:
+        socket = self._sockets[channel]
+        if channel == "iopub":
+            self._welcome(socket.recv())
+        elif channel == "hb":
+            socket.send(socket.recv())
+        else:
+            self._answer(socket)
+
+    def _welcome(self, event: bytes) -> None:
+        # A subscriber that has read the welcome message will miss nothing that is published after it.
+        if event[:1] == b"\x01":
+            content = {"subscription": event[1:].decode("utf-8", "replace")}
+            self._wire.send(self._sockets["iopub"], "iopub_welcome", content, route=[event[1:]] if event[1:] else [])
+
+    def _answer(self, socket: zmq.Socket[bytes]) -> None:
+        try:
+            route, message = self._wire.receive(socket)
+        except BadMessage:
+            return
+        kind = message["header"].get("msg_type", "")
+        handler = self._handlers.get(kind)
+        if handler is None:
+            return
+        self._parent = message["header"]
+        self._publish("status", {"execution_state": "busy"})
+        reply = handler(message["content"])
+        metadata = {"truncated": True} if reply.pop("truncated", False) else {}
+        self._reply(socket, kind, reply, route, metadata)
+        self._publish("status", {"execution_state": "idle"})
+        if reply["status"] == "error" and message["content"].get("stop_on_error", True):
+            self._abort_queued()
+
+    def _reply(
+        self, socket: zmq.Socket[bytes], request: str, content: Message, route: list[bytes], metadata: Message
+    ) -> None:
+        kind = request.replace("_request", "_reply")
+        self._wire.send(socket, kind, content, self._parent, route=route, metadata=metadata)
+
+    def _abort_queued(self) -> None:
+        shell = self._sockets["shell"]
+        while shell.poll(0):
+            try:
+                route, message = self._wire.receive(shell)
+            except BadMessage:
+                continue
+            self._parent = message["header"]
+            self._publish("status", {"execution_state": "busy"})
+            self._reply(shell, message["header"].get("msg_type", ""), {"status": "aborted"}, route, {})
+            self._publish("status", {"execution_state": "idle"})
+
+    def _publish(self, kind: str, content: Message, parent: Message | None = None) -> None:
+        with self._lock:
+            in_main = threading.get_ident() == self._thread
+            self._sending = in_main
+            self._wire.send(self._sockets["iopub"], kind, content, self._parent if parent is None else parent)
+            self._sending = False
+        if in_main and self._interrupted:
+            self._interrupted = False
+            raise KeyboardInterrupt
+
+    def _publish_stream(self, name: str, text: str) -> None:
+        if os.getpid() == self._pid:
+            self._publish("stream", {"name": name, "text": text})
+
+    def _install_streams(self) -> None:
+        sys.stdout, sys.stderr = self._streams
+        sys.displayhook = self._display
+
+    def _on_interrupt(self, _number: int, _frame: types.FrameType | None) -> None:
+        # Raised in the middle of a multipart send, it would leave half a message on the socket.
+        if self._executing and self._sending:
+            self._interrupted = True
+        elif self._executing:
+            raise KeyboardInterrupt
+
+    # Execution
+
+    def _execute(self, content: Message) -> Message:
+        code, silent = content.get("code", ""), bool(content.get("silent"))
+        if not silent:
+            self._count += 1
+            self._publish("execute_input", {"code": code, "execution_count": self._count})
+        self._budget.renew()
+        self._install_streams()
+        for stream in self._streams:
+            stream.begin()
+        self._interrupted = False
+        signal.signal(signal.SIGINT, self._on_interrupt)
+        reply: Message = {"status": "ok", "execution_count": self._count, "payload": [], "user_expressions": {}}
+        try:
+            self._executing = True
+            try:
+                self._run_cell(code, silent)
+                expressions = content.get("user_expressions") or {}
+                reply["user_expressions"] = {name: self._evaluate(text) for name, text in expressions.items()}
+            finally:
+                self._executing = False
+                self._interrupted = False
+        except SystemExit as error:
+            # exit() and sys.exit(0) end the cell, not the kernel; any other code is the cell's failure.
+            if error.code not in (None, 0):
+                reply.update(self._error(error))
+        except BaseException as error:  # noqa: BLE001 - whatever the guest raises is the cell's outcome
+            reply.update(self._error(error))
+        if os.getpid() != self._pid:
+            os._exit(0)  # a fork made by the cell must not go on to answer for the kernel
+        self._install_streams()
+        for stream in self._streams:
+            stream.end()
+        if reply["status"] == "error" and not silent:
+            self._publish("error", {name: reply[name] for name in ("ename", "evalue", "traceback")})
+        reply["truncated"] = self._budget.exceeded
+        return reply
+
+    def _run_cell(self, code: str, silent: bool) -> None:
+        filename = f"<cell {self._count}>"
+        linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
+        tree = ast.parse(code, filename)
+        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        namespace = self._main.__dict__
+        exec(compile(tree, filename, "exec", dont_inherit=True), namespace)
+        if last is not None:
+            value = eval(compile(ast.Expression(last.value), filename, "eval", dont_inherit=True), namespace)
+            if not silent:
+                sys.displayhook(value)
+
+    def _display(self, value: Any) -> None:
+        if value is None:
+            return
+        self._main.__dict__["_"] = value
+        text = clean(self._budget.take(repr(value)))
+        content = {"execution_count": self._count, "data": {"text/plain": text}, "metadata": {}}
+        for stream in self._streams:
+            stream.send_pending()
+        self._publish("execute_result", content)
+
+    def _evaluate(self, expression: str) -> Message:
+        try:
+            value = eval(compile(expression, "<expression>", "eval", dont_inherit=True), self._main.__dict__)
+            return {"status": "ok", "data": {"text/plain": clean(self._budget.take(repr(value)))}, "metadata": {}}
+        except Exception as error:  # noqa: BLE001 - the expression is the guest's code
+            return self._error(error)
+
+    def _error(self, error: BaseException) -> Message:
+        name = type(error).__name__
+        try:
+            value = str(error)
+        except BaseException:  # noqa: BLE001 - a guest's exception may have a broken __str__
+            value = f"<unprintable {name}>"
+        try:
+            lines = traceback.format_exception(type(error), error, _without_our_frames(error), limit=-20)
+        except BaseException:  # noqa: BLE001 - same: formatting runs the guest's code
+            lines = [f"{name}: {value}"]
+        text = cut(clean("".join(lines)), ERROR_TEXT_BYTES)
+        return {
+            "status": "error",
+            "ename": "OutputLimit" if isinstance(error, OutputLimit) else cut(clean(name), ERROR_TEXT_BYTES),
+            "evalue": cut(clean(value), ERROR_TEXT_BYTES),
+            "traceback": text.splitlines(),
+        }
+
+    # The other requests
+
+    def _kernel_info(self, _content: Message) -> Message:
+        version = sys.version.split()[0]
+        return {
+            "status": "ok",
+            "protocol_version": PROTOCOL_VERSION,
+            "implementation": "genprm-sandbox",
+            "implementation_version": "1",
+            "language_info": {
+                "name": "python",
+                "version": version,
+                "mimetype": "text/x-python",
+                "file_extension": ".py",
+                "pygments_lexer": "python3",
+                "codemirror_mode": {"name": "python", "version": 3},
+                "nbconvert_exporter": "python",
+            },
+            "banner": f"Python {version}, isolated",
+            "help_links": [],
+        }
+
+    def _is_complete(self, content: Message) -> Message:
+        try:
+            command = compile_command(content.get("code", ""), "<cell>", "exec")
+        except (SyntaxError, ValueError, OverflowError):
+            return {"status": "invalid"}
+        return {"status": "complete"} if command else {"status": "incomplete", "indent": "    "}
+
+    def _complete(self, content: Message) -> Message:
+        cursor = content.get("cursor_pos", 0)
+        start = cursor
+        code = content.get("code", "")
+        while start > 0 and (code[start - 1].isalnum() or code[start - 1] == "_"):
+            start -= 1
+        names = sorted(name for name in {*self._main.__dict__, *dir(builtins)} if name.startswith(code[start:cursor]))
+        return {"status": "ok", "matches": names, "cursor_start": start, "cursor_end": cursor, "metadata": {}}
+
+    def _shutdown(self, content: Message) -> Message:
+        self._running = False
+        return {"status": "ok", "restart": bool(content.get("restart"))}
+
+
+def _without_our_frames(error: BaseException) -> types.TracebackType | None:
+    step = error.__traceback__
+    while step is not None and step.tb_frame.f_code.co_filename == __file__:
+        step = step.tb_next
+    return step

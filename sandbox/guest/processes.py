@@ -1,0 +1,101 @@
+"""Which processes belong to a kernel, how much they use, and how to end every one of them.
+
+With a user of its own (container) a kernel's processes are all of that user's. Without one (local backend)
+they are its descendants: every kernel is a *child subreaper*, so what it or its children leave behind stays
+below it, and below the server once the kernel itself is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from typing import NamedTuple
+
+from sandbox.guest.confine import switch_user
+
+WRITABLE = ("/tmp", "/dev/shm")
+"""The directories a kernel's user can write to in the container."""
+
+
+class Process(NamedTuple):
+    """One line of the process table."""
+
+    parent: int
+    uid: int
+    memory_kib: int
+    threads: int
+    zombie: bool
+
+
+def table() -> dict[int, Process]:
+    """Every process in this pid namespace, by pid."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/status") as status:
+                    fields = dict(line.split(":", 1) for line in status)
+            except (OSError, ValueError):
+                continue  # it ended while we looked
+            memory = sum(int(fields.get(key, "0").split()[0]) for key in ("RssAnon", "RssShmem"))
+            found[int(name)] = Process(
+                parent=int(fields["PPid"]),
+                uid=int(fields["Uid"].split()[0]),
+                memory_kib=memory,
+                threads=int(fields.get("Threads", "1")),
+                zombie=fields["State"].strip()[0] in "ZX",
+            )
+    return found
+
+
+def below(root: int, processes: dict[int, Process]) -> list[int]:
+    """The pids of ``root``'s living descendants, without ``root``."""
+    children: dict[int, list[int]] = {}
+    for pid, process in processes.items():
+        children.setdefault(process.parent, []).append(pid)
+    found, queue = [], [root]
+    while queue:
+        for pid in children.get(queue.pop(), []):
+            queue.append(pid)
+            if not processes[pid].zombie:
+                found.append(pid)
+    return found
+
+
+def signal_process(pid: int, number: int) -> None:
+    """Send a signal; a process that is gone already is none of our trouble."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def kill_below(root: int, spare: set[int]) -> None:
+    """Stop, then kill all descendants of ``root`` but ``spare``, until none is left."""
+    for _ in range(100):
+        pids = [pid for pid in below(root, table()) if pid not in spare]
+        if not pids:
+            return
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                signal_process(pid, number)
+
+
+def wipe_user(uid: int) -> None:
+    """Become ``uid``, kill all its processes and delete all its files. For a forked child; never returns."""
+    try:
+        switch_user(uid)
+        os.kill(-1, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    try:
+        for directory in WRITABLE:
+            for entry in os.scandir(directory):
+                if entry.stat(follow_symlinks=False).st_uid == uid:
+                    if entry.is_dir(follow_symlinks=False):
+                        shutil.rmtree(entry.path, ignore_errors=True)
+                    else:
+                        os.unlink(entry.path)
+    finally:
+        os._exit(0)

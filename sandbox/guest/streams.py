@@ -1,0 +1,138 @@
+"""A kernel's stdout and stderr: text in, a bounded number of messages out.
+
+Two caps hold at the source, so that no flood ever reaches a socket: a budget of bytes per cell, and at most
+one message per stream and `INTERVAL`. Past the budget a write raises `OutputLimit`, which derives from
+`BaseException` so that an ordinary ``except Exception`` does not swallow it.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable
+
+INTERVAL = 0.05
+"""Seconds that written text may wait before it is sent, unless the cell ends first."""
+
+
+class OutputLimit(BaseException):
+    """The cell wrote more than it may."""
+
+
+def clean(text: str) -> str:
+    """``text`` with lone surrogates spelled out, so that it can be encoded anywhere."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def cut(text: str, limit: int) -> str:
+    """The longest prefix of ``text`` that takes at most ``limit`` bytes of UTF-8."""
+    return text[:limit].encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
+
+
+class Budget:
+    """The bytes that one cell may still write, over all its streams."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.left = limit
+        self.exceeded = False
+
+    def renew(self) -> None:
+        """Begin a new cell."""
+        self.left = self.limit
+        self.exceeded = False
+
+    def take(self, text: str) -> str:
+        """The part of ``text`` that still fits; remembers when something did not."""
+        if len(text) <= self.left and (size := len(text.encode("utf-8", "replace"))) <= self.left:
+            self.left -= size
+            return text
+        kept = cut(text, self.left)
+        self.left = 0
+        self.exceeded = True
+        return kept
+
+
+class GuestStream(io.TextIOBase):
+    """What the guest sees as ``sys.stdout`` or ``sys.stderr``. Cannot be closed by it.
+
+    Text is sent while a cell runs (`begin` to `end`). What a left-over thread writes between two cells belongs
+    to neither and is dropped.
+    """
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+
+    def __init__(self, name: str, budget: Budget, lock: threading.RLock, send: Callable[[str, str], None]) -> None:
+        self.name = name
+        self._budget = budget
+        self._lock = lock
+        self._send = send
+        self._active = False
+        self._pending: list[str] = []
+        self._wake = threading.Condition()
+        self._sent_at = 0.0
+        self._flusher: threading.Thread | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """Do nothing: a cell that closes its stdout must not take the next cell's with it."""
+
+    def begin(self) -> None:
+        """A cell starts."""
+        with self._lock:
+            self._pending = []
+            self._active = True
+
+    def end(self) -> None:
+        """The cell is over: send what is left of its text."""
+        with self._lock:
+            self.send_pending()
+            self._active = False
+
+    def write(self, text: str) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        with self._lock:
+            kept = self._budget.take(text)
+            if kept:
+                self._pending.append(clean(kept))
+        if self._budget.exceeded:
+            raise OutputLimit(f"more than {self._budget.limit} bytes of output")
+        if time.monotonic() - self._sent_at >= INTERVAL:
+            self.send_pending()
+        else:
+            self._send_later()
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: text is on its way within `INTERVAL`, and a guest may flush ten thousand times."""
+
+    def send_pending(self) -> None:
+        """Send what was written and not sent yet."""
+        with self._lock:
+            if self._active and self._pending:
+                text, self._pending = "".join(self._pending), []
+                self._sent_at = time.monotonic()
+                self._send(self.name, text)
+
+    def _send_later(self) -> None:
+        if self._flusher is None:
+            self._flusher = threading.Thread(target=self._send_at_intervals, daemon=True)
+            self._flusher.start()
+        with self._wake:
+            self._wake.notify()
+
+    def _send_at_intervals(self) -> None:
+        while True:
+            with self._wake:
+                if not self._pending:
+                    self._wake.wait()
+            time.sleep(INTERVAL)
+            self.send_pending()

@@ -1,0 +1,36 @@
+"""What a guest may use. Frozen, validated at construction."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Limits(BaseModel):
+    """Limits of every cell and every kernel of a sandbox.
+
+    Raises:
+        pydantic.ValidationError: a limit is zero, negative or unknown.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    timeout: float = Field(default=5.0, gt=0, le=3600)
+    """Seconds of wall time a cell may run. GenPRM's reference uses 5."""
+    grace: float = Field(default=0.5, gt=0, le=10)
+    """Seconds an interrupted cell has to stop by itself, before its kernel is killed."""
+    memory_mib: int = Field(default=512, ge=32)
+    """Memory of one kernel and its children, beyond what it shares with the kernel server, MiB."""
+    processes: int = Field(default=32, ge=8)
+    """Processes and threads of one kernel; five are the kernel's own."""
+    file_mib: int = Field(default=16, ge=1)
+    """The largest file a kernel may write, MiB."""
+    disk_mib: int = Field(default=64, ge=1)
+    """All files of all kernels in one container (they lie in memory), MiB."""
+    output_bytes: int = Field(default=65536, ge=256, le=1 << 24)
+    """Text of one cell: stdout, stderr and result together, bytes of UTF-8."""
+    container_memory_mib: int = Field(default=4096, ge=512)
+    """Memory of one container, kernel server and all kernels together, MiB."""
+
+    def for_kernel(self) -> dict[str, int]:
+        """The limits that are enforced on the kernel's side, as the kernel server names them."""
+        return {name: getattr(self, name) for name in ("memory_mib", "processes", "file_mib", "output_bytes")}
