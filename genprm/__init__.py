@@ -1,1 +1,56 @@
-"""Code-verified generative process reward models."""
+"""Code-verified generative process reward models.
+
+A language model argues about a step, runs Python to check what it argues, reads what the code printed, and judges.
+"""
+
+from genprm.budget import Budget
+from genprm.errors import (
+    ConfigError,
+    ContextFullError,
+    GenprmError,
+    InputError,
+    ModelError,
+    OutputError,
+    VerificationError,
+)
+from genprm.models.base import ModelBackend, Sampling
+from genprm.records import (
+    FailedRow,
+    Segment,
+    SegmentKind,
+    Solution,
+    StepVerification,
+    StepVote,
+    StopReason,
+    Usage,
+    Verdict,
+    Verification,
+    parse_row,
+)
+from genprm.verifier import AsyncVerifier, Verifier
+
+__all__ = [
+    "AsyncVerifier",
+    "Budget",
+    "ConfigError",
+    "ContextFullError",
+    "FailedRow",
+    "GenprmError",
+    "InputError",
+    "ModelBackend",
+    "ModelError",
+    "OutputError",
+    "Sampling",
+    "Segment",
+    "SegmentKind",
+    "Solution",
+    "StepVerification",
+    "StepVote",
+    "StopReason",
+    "Usage",
+    "Verdict",
+    "Verification",
+    "VerificationError",
+    "Verifier",
+    "parse_row",
+]

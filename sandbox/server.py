@@ -79,7 +79,9 @@ class KernelServer:
                 await self._writer.drain()
                 answer = await reply
         except TimeoutError as error:
-            raise SandboxTimeoutError(f"kernel server {self.folder.name}: no answer to {op!r} in {deadline} s") from error
+            raise SandboxTimeoutError(
+                f"kernel server {self.folder.name}: no answer to {op!r} in {deadline} s"
+            ) from error
         except (ConnectionError, OSError) as error:
             raise SandboxLostError(f"kernel server {self.folder.name} is gone: {error}") from error
         finally:

@@ -32,6 +32,9 @@ from sandbox.guest.wire import PROTOCOL_VERSION, BadMessage, Message, Wire
 CHANNELS = {"shell": 1, "iopub": 2, "stdin": 3, "control": 4, "hb": 5}
 """Channel name -> the integer that stands for a port: the channel's socket is ``{prefix}-{integer}``."""
 
+TRACEBACK_FRAMES = 20
+"""Most frames of a traceback that are formatted, counted from where the exception was raised."""
+
 ERROR_TEXT_BYTES = 8192
 """Most bytes of an exception's message or traceback that are sent."""
 
@@ -216,7 +219,10 @@ class Kernel:
         filename = f"<cell {self._count}>"
         linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
         tree = ast.parse(code, filename)
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        last = None
+        if tree.body and isinstance(tree.body[-1], ast.Expr):
+            last = tree.body[-1]
+            del tree.body[-1]
         namespace = self._main.__dict__
         exec(compile(tree, filename, "exec", dont_inherit=True), namespace)
         if last is not None:
@@ -248,7 +254,7 @@ class Kernel:
         except BaseException:  # noqa: BLE001 - a guest's exception may have a broken __str__
             value = f"<unprintable {name}>"
         try:
-            lines = traceback.format_exception(type(error), error, _without_our_frames(error), limit=-20)
+            lines = traceback.format_exception(type(error), error, _last_frames(error))
         except BaseException:  # noqa: BLE001 - same: formatting runs the guest's code
             lines = [f"{name}: {value}"]
         text = cut(clean("".join(lines)), ERROR_TEXT_BYTES)
@@ -302,8 +308,14 @@ class Kernel:
         return {"status": "ok", "restart": bool(content.get("restart"))}
 
 
-def _without_our_frames(error: BaseException) -> types.TracebackType | None:
-    step = error.__traceback__
-    while step is not None and step.tb_frame.f_code.co_filename == __file__:
-        step = step.tb_next
-    return step
+def _last_frames(error: BaseException) -> types.TracebackType | None:
+    """The guest's part of a traceback, its last `TRACEBACK_FRAMES` frames. It may be millions of frames deep."""
+    first = error.__traceback__
+    while first is not None and first.tb_frame.f_code.co_filename == __file__:
+        first = first.tb_next
+    ahead = first
+    for _ in range(TRACEBACK_FRAMES):
+        ahead = ahead and ahead.tb_next
+    while ahead is not None and first is not None:
+        first, ahead = first.tb_next, ahead.tb_next
+    return first

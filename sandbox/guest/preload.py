@@ -15,7 +15,8 @@ import threading
 MODULES = (
     "asyncio", "bisect", "cmath", "collections", "copy", "ctypes", "datetime", "decimal", "fractions", "functools",
     "heapq", "inspect", "itertools", "json", "math", "multiprocessing", "operator", "pdb", "pickle", "random", "re",
-    "shutil", "signal", "socket", "statistics", "string", "subprocess", "tempfile", "textwrap", "time", "typing", "uuid",
+    "shutil", "signal", "socket", "statistics", "string", "subprocess", "tempfile", "textwrap", "time", "typing",
+    "uuid",
     "numpy", "numpy.linalg", "sympy", "mpmath", "scipy", "scipy.optimize", "scipy.special", "scipy.stats",
 )  # fmt: skip
 """What model-written checks import, in the order of their cost: the last ones are what makes a cold start slow."""

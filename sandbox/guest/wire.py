@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import json
 import os
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import zmq
@@ -54,7 +54,7 @@ class Wire:
             "msg_id": f"{self._session}_{self._count}",
             "session": self._session,
             "username": "guest",
-            "date": datetime.now(timezone.utc).isoformat(),
+            "date": datetime.now(UTC).isoformat(),
             "msg_type": kind,
             "version": PROTOCOL_VERSION,
         }

@@ -1,0 +1,5 @@
+"""The command line: `genprm`."""
+
+from genprm.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,41 @@
+"""The entry point, and the tree of commands."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from genprm.cli.sandbox import app as sandbox_app
+from genprm.cli.verify import eval_app, verify
+
+app = typer.Typer(
+    name="genprm",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Judge solutions step by step: argue, run Python to check, read what it printed, then say Yes or No.",
+)
+app.command()(verify)
+app.add_typer(eval_app, name="eval")
+app.add_typer(sandbox_app, name="sandbox")
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(installed("genprm"))
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except BrokenPipeError:
+        # The reader of our output (head, say) has left; there is nobody to tell.
+        sys.stderr.close()
+        raise SystemExit(1) from None

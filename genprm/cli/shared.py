@@ -1,0 +1,166 @@
+"""What all commands share: their options, their errors, their exit statuses."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import typer
+from pydantic import ValidationError
+
+from genprm.budget import Budget
+from genprm.errors import GenprmError
+from genprm.options import Backend, RunOptions
+from genprm.styles import STYLES
+from genprm.styles.execution import OutputFormat
+from sandbox import SandboxError
+
+T = TypeVar("T")
+EXIT_UNSCORED = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def say(line: str) -> None:
+    """Tell the user something, on standard error."""
+    print(f"genprm: {line}", file=sys.stderr, flush=True)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work. What a user can mend becomes one line and exit status 2.
+
+    SIGTERM ends it as Ctrl-C does: kernels, containers and files are cleaned up on the way out.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return asyncio.run(work)
+    except (GenprmError, SandboxError) as error:
+        say(" ".join(str(error).split()))
+        raise typer.Exit(EXIT_BAD_INPUT) from None
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        say("interrupted")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _interrupt(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+Model = Annotated[str | None, typer.Option(help="Hub id or folder; for a server, its name there. Default: embedded.")]
+Adapter = Annotated[str | None, typer.Option(help="LoRA adapter for the model: folder or hub id.")]
+BackendOption = Annotated[Backend | None, typer.Option("--backend", help="Where the model runs.")]
+BaseUrl = Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server, ending in /v1.")]
+Tokenizer = Annotated[str | None, typer.Option(help="With --base-url: hub id or folder of the model's tokenizer.")]
+StyleOption = Annotated[str, typer.Option("--style", help="Prompt format: " + ", ".join(STYLES) + ".")]
+Analysis = Annotated[bool, typer.Option("--analysis/--no-analysis", help="Let the model argue before it writes code.")]
+Code = Annotated[bool, typer.Option("--code/--no-code", help="Let the model write code.")]
+Execute = Annotated[bool, typer.Option("--execute/--no-execute", help="Run the code it writes.")]
+Format = Annotated[
+    OutputFormat, typer.Option("--output-format", help="How a run is told to the model: as GenPRM does, or in full.")
+]
+Example = Annotated[
+    bool | None,
+    typer.Option(
+        "--example/--no-example", help="Show a worked example first. Default: only to the bare embedded model."
+    ),
+]
+Votes = Annotated[int, typer.Option(min=1, help="Independent verifications per solution, each with its own kernel.")]
+SandboxOption = Annotated[str, typer.Option("--sandbox", help="Where code runs: docker, local or unix:DIRECTORY.")]
+Seed = Annotated[int, typer.Option(help="Seed of the random draws.")]
+Temperature = Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")]
+StepTokens = Annotated[int, typer.Option(help="Tokens the model may write for a step.")]
+AnalysisTokens = Annotated[int | None, typer.Option(help="How many of them for the analysis. Default: three quarters.")]
+Runs = Annotated[int, typer.Option(help="Code runs per step.")]
+RunSeconds = Annotated[float, typer.Option(help="Wall time of one code run.")]
+WallSeconds = Annotated[float, typer.Option(help="Wall time of one verification.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first rows of each file.")]
+
+
+def run_options(
+    model: Model = None,
+    adapter: Adapter = None,
+    backend: BackendOption = None,
+    base_url: BaseUrl = None,
+    tokenizer: Tokenizer = None,
+    style: StyleOption = "genprm",
+    analysis: Analysis = True,
+    code: Code = True,
+    execute: Execute = True,
+    output_format: Format = OutputFormat.REFERENCE,
+    example: Example = None,
+    votes: Votes = 1,
+    sandbox: SandboxOption = "docker",
+    seed: Seed = 0,
+    temperature: Temperature = 0.6,
+    step_tokens: StepTokens = 2048,
+    analysis_tokens: AnalysisTokens = None,
+    runs: Runs = 3,
+    run_seconds: RunSeconds = 5.0,
+    wall_seconds: WallSeconds = 1800.0,
+) -> RunOptions:
+    """The options of a run, checked.
+
+    Raises:
+        GenprmError: they contradict each other.
+        pydantic.ValidationError: a value is out of range.
+    """
+    budget = Budget(
+        step_tokens=step_tokens,
+        analysis_tokens=max(1, step_tokens * 3 // 4) if analysis_tokens is None else analysis_tokens,
+        runs=runs,
+        run_seconds=run_seconds,
+        wall_seconds=wall_seconds,
+    )
+    options = RunOptions(
+        backend=backend, model=model, adapter=adapter, base_url=base_url, tokenizer=tokenizer, style=style,
+        analyze=analysis, code=code, execute=execute, output_format=output_format, example=example, votes=votes,
+        seed=seed, temperature=temperature, sandbox=sandbox, budget=budget,
+    )  # fmt: skip
+    options.check()
+    return options
+
+
+def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the parameters of `run_options`; it gets what they amount to as ``options``."""
+    own = dict(inspect.signature(command).parameters)
+    del own["options"]
+    shared = inspect.signature(run_options).parameters
+
+    @functools.wraps(command)
+    def wrapper(**given: Any) -> None:
+        chosen = {name: given.pop(name) for name in shared}
+        try:
+            options = run_options(**chosen)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"])
+            say(f"{name}{first['msg']}")
+            raise typer.Exit(EXIT_BAD_INPUT) from None
+        except GenprmError as error:
+            say(str(error))
+            raise typer.Exit(EXIT_BAD_INPUT) from None
+        command(options=options, **given)
+
+    hints = {**get_type_hints(run_options, include_extras=True), **get_type_hints(command, include_extras=True)}
+    parameters = [
+        parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in {**own, **shared}.items()
+    ]
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapper
+
+
+def check_folder(path: Path | None) -> None:
+    """Refuse an output in a folder that does not exist, before any work is done."""
+    if path is not None and not path.resolve().parent.is_dir():
+        say(f"{path}: no such folder")
+        raise typer.Exit(EXIT_BAD_INPUT)

@@ -1,0 +1,137 @@
+"""Writing results so that nothing that is finished is ever lost.
+
+While a run goes on, every finished row is appended to ``OUT.partial``, in the order in which the rows finish. At the
+end the rows are put in the order of the input, in a file beside it that then takes the name ``OUT`` in one step.
+A run that was interrupted, by Ctrl-C, kill -9 or a full disk, is continued by the same command: the journal begins
+with a fingerprint of the input and the options, and is used only by a run that has the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from genprm.errors import OutputError
+from genprm.records import OutputRow, Solution, Verification, parse_row
+
+
+def fingerprint(options: dict[str, Any], solutions: Iterable[Solution]) -> str:
+    """A hash of everything that the output depends on."""
+    digest = hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode())
+    for solution in solutions:
+        digest.update(solution.model_dump_json().encode() + b"\n")
+    return digest.hexdigest()
+
+
+class Journal:
+    """The growing output of one run.
+
+    Args:
+        path: where the output goes in the end.
+        mark: the run's `fingerprint`.
+
+    Raises:
+        OutputError: the folder does not exist, cannot be written to, or another run is writing there.
+    """
+
+    def __init__(self, path: Path, mark: str) -> None:
+        self.path = path
+        self.partial = path.with_name(path.name + ".partial")
+        self.rows: dict[int, OutputRow] = {}
+        """The rows that an earlier run has finished, by index. Failed ones are not among them: they get another try."""
+        try:
+            self._file: BinaryIO = open(self.partial, "a+b")  # noqa: SIM115 - closed by __exit__
+        except OSError as error:
+            raise OutputError(f"{path}: {error.strerror or error}") from error
+        try:
+            self._lock()
+            end = self._recover(mark)
+            self._file.truncate(end)
+            if end == 0:
+                self._append({"fingerprint": mark})
+        except OSError as error:
+            raise OutputError(f"{self.partial}: {error.strerror or error}") from error
+        except OutputError:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def add(self, index: int, row: OutputRow) -> None:
+        """Write down a finished row.
+
+        Raises:
+            OutputError: the disk is full, say. What was written before stays readable.
+        """
+        self.rows[index] = row
+        try:
+            self._append({"index": index, "row": row.model_dump(mode="json")})
+        except OSError as error:
+            raise OutputError(f"{self.partial}: {error.strerror or error}") from error
+
+    def finish(self) -> None:
+        """Put the output in its place, in the order of the input, and remove the journal.
+
+        Raises:
+            OutputError: it cannot be written; the journal stays.
+        """
+        staged = self.path.with_name(self.path.name + ".new")
+        try:
+            with open(staged, "wb") as file:
+                for _, row in sorted(self.rows.items()):
+                    file.write(row.model_dump_json().encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            staged.replace(self.path)
+            self.partial.unlink()
+        except OSError as error:
+            staged.unlink(missing_ok=True)
+            raise OutputError(f"{self.path}: {error.strerror or error}") from error
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        self._file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+        self._file.flush()
+
+    def _lock(self) -> None:
+        import fcntl
+
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OutputError(f"{self.partial}: another run is writing it") from error
+
+    def _recover(self, mark: str) -> int:
+        """Read an earlier journal of the same run; returns how many of its bytes are whole entries."""
+        end = 0
+        self._file.seek(0)
+        for line in self._file:
+            try:
+                entry = json.loads(line)
+                if end == 0:
+                    self._check(entry["fingerprint"], mark)
+                elif isinstance(row := parse_row(json.dumps(entry["row"])), Verification):
+                    self.rows[int(entry["index"])] = row
+            except (ValueError, KeyError, TypeError):
+                break  # cut off in the middle of a write
+            if not line.endswith(b"\n"):
+                break
+            end += len(line)
+        return end
+
+    def _check(self, found: str, mark: str) -> None:
+        if found != mark:
+            raise OutputError(
+                f"{self.partial} holds finished rows of a run with other input or options: "
+                "repeat that command, or remove the file, or choose another output"
+            )

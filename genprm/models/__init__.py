@@ -1,0 +1,1 @@
+"""Model backends, all behind the one seam in `genprm.models.base`."""

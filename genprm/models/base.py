@@ -1,0 +1,93 @@
+"""The seam between the engine and a language model: text in, text and token probabilities out."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from enum import Enum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Message = dict[str, str]
+"""A chat message: ``role`` and ``content``."""
+
+
+class Sampling(BaseModel):
+    """How tokens are drawn. The defaults are GenPRM's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float = Field(default=0.6, ge=0)
+    """0 takes the likeliest token."""
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    top_k: int = Field(default=20, ge=1)
+    seed: int = 0
+
+
+class FinishReason(str, Enum):
+    """Why a completion ended."""
+
+    STOP = "stop"
+    """A stop string, or the model's own end of text."""
+    LENGTH = "length"
+    """``max_tokens``."""
+
+
+class TokenChoice(BaseModel):
+    """One generated token with its likeliest alternatives, itself among them if it is one of them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    logprob: float
+    top: dict[str, float]
+    """Text -> natural log of the probability, before temperature and truncation."""
+
+
+class Completion(BaseModel):
+    """What the model wrote. The text does not contain the stop string that ended it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    finish_reason: FinishReason
+    tokens: tuple[TokenChoice, ...] = ()
+    """The generated tokens, where ``logprobs`` was asked for."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class ModelBackend(abc.ABC):
+    """A language model that continues text."""
+
+    name: str
+    """The model's name, as it stands in the results."""
+    concurrency: int
+    """Chains that the backend serves well at once."""
+
+    @abc.abstractmethod
+    async def complete(
+        self, prompt: str, *, stop: Sequence[str], max_tokens: int, logprobs: int = 0, n: int = 1, sampling: Sampling
+    ) -> list[Completion]:
+        """Continue ``prompt`` ``n`` times.
+
+        Args:
+            prompt: the whole text so far, as `render` makes it: special tokens are spelled out.
+            stop: generation ends where one of these strings comes up.
+            max_tokens: most tokens to generate.
+            logprobs: how many alternatives to report for every generated token.
+            n: how many completions to draw, with seeds ``sampling.seed``, ``sampling.seed + 1`` ...
+            sampling: how to draw them.
+
+        Raises:
+            ContextFullError: the prompt fills the model's context.
+            ModelError: the model or its server failed.
+        """
+
+    @abc.abstractmethod
+    def render(self, messages: Sequence[Message], prefix: str) -> str:
+        """The prompt for these chat messages, ending in an assistant's turn that begins with ``prefix``."""
+
+    @abc.abstractmethod
+    async def close(self) -> None:
+        """Release the model. Idempotent."""

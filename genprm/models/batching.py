@@ -1,0 +1,205 @@
+"""Many completions at once on one local model: a thread that decodes all running requests step by step.
+
+A request joins the batch at the next token and leaves it when it is done, so that a long rationale never
+makes a short judgement wait. Requests that wait for a slot are served in the order of arrival.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+
+from genprm.models.base import Completion, FinishReason, Sampling, TokenChoice
+
+PREFILL_CHUNK = 512
+"""Most prompt tokens fed in one forward pass."""
+STOP_WINDOW = 24
+"""Last tokens whose text is searched for a stop string; longer than any stop string of ours."""
+
+
+class Forward(Protocol):
+    """`SlotCache.forward`."""
+
+    def __call__(self, start: int, tokens: list[list[int]], positions: list[int]) -> torch.Tensor: ...
+
+
+@dataclass
+class Request:
+    """One completion to make."""
+
+    prompt: list[int]
+    stop: Sequence[str]
+    max_tokens: int
+    logprobs: int
+    sampling: Sampling
+    resolve: Callable[[Completion | Exception], None]
+    """Called once, in the decoding thread, with what came of it."""
+    cancelled: bool = False
+    """Set by the caller when nobody waits for it any more."""
+    written: list[int] = field(default_factory=list)
+    choices: list[TokenChoice] = field(default_factory=list)
+    generator: torch.Generator = field(default_factory=torch.Generator)
+
+
+@dataclass
+class Slot:
+    """A sequence whose keys and values are in the cache."""
+
+    tokens: list[int] = field(default_factory=list)
+    """The tokens that the cache holds."""
+    request: Request | None = None
+    next_token: int = 0
+    used: int = 0
+    """When it was last used, by a counter."""
+
+
+class Batcher:
+    """Runs requests on the slots of one model. Made and closed by the backend."""
+
+    def __init__(self, forward: Forward, tokenizer: Any, slots: int, end_tokens: set[int]) -> None:
+        self._forward = forward
+        self._tokenizer = tokenizer
+        self._end_tokens = end_tokens
+        self._slots = [Slot() for _ in range(slots)]
+        self._waiting: deque[Request] = deque()
+        self._wake = threading.Condition()
+        self._closed = False
+        self._clock = 0
+        self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: Request) -> None:
+        """Queue a request."""
+        request.generator.manual_seed(request.sampling.seed)
+        with self._wake:
+            self._waiting.append(request)
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Stop decoding; requests that are not done never resolve."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._thread.join(timeout=30)
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not (self._closed or self._waiting or any(slot.request for slot in self._slots)):
+                    self._wake.wait()
+                if self._closed:
+                    return
+            try:
+                self._admit()
+                self._step()
+            except Exception as error:  # noqa: BLE001 - out of memory, say: every caller must hear of it
+                self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        for slot in self._slots:
+            if slot.request:
+                slot.request.resolve(error)
+            slot.request, slot.tokens = None, []
+
+    def _admit(self) -> None:
+        while True:
+            free = [slot for slot in self._slots if slot.request is None]
+            with self._wake:
+                request = self._waiting.popleft() if free and self._waiting else None
+            if request is None:
+                return
+            if not request.cancelled:
+                self._prefill(request, free)
+
+    def _prefill(self, request: Request, free: list[Slot]) -> None:
+        # The slot that holds most of this prompt; among equals, the one whose owner was seen longest ago.
+        slot = max(free, key=lambda each: (_common(each.tokens, request.prompt), -each.used))
+        kept = min(_common(slot.tokens, request.prompt), len(request.prompt) - 1)
+        slot.request, slot.tokens = request, request.prompt[:kept]
+        index = self._slots.index(slot)
+        for begin in range(kept, len(request.prompt), PREFILL_CHUNK):
+            chunk = request.prompt[begin : begin + PREFILL_CHUNK]
+            logits = self._forward(index, [chunk], [begin])
+            slot.tokens += chunk
+        self._take_token(slot, logits[0])
+
+    def _step(self) -> None:
+        for slot in self._slots:
+            if slot.request and slot.request.cancelled:
+                slot.request = None
+        active = [index for index, slot in enumerate(self._slots) if slot.request]
+        if not active:
+            return
+        covered = self._slots[: active[-1] + 1]
+        # Idle slots in between are computed along with the rest; what that writes is past their end.
+        logits = self._forward(0, [[slot.next_token] for slot in covered], [len(slot.tokens) for slot in covered])
+        for index in active:
+            slot = self._slots[index]
+            slot.tokens.append(slot.next_token)
+            self._take_token(slot, logits[index])
+
+    def _take_token(self, slot: Slot, logits: torch.Tensor) -> None:
+        request = slot.request
+        assert request is not None
+        self._clock += 1
+        slot.used = self._clock
+        token = _draw(logits, request)
+        if token in self._end_tokens:
+            self._finish(slot, FinishReason.STOP, None)
+            return
+        request.written.append(token)
+        if request.logprobs:
+            request.choices.append(self._choice(logits, token, request.logprobs))
+        slot.next_token = token
+        ending = self._tokenizer.decode(request.written[-STOP_WINDOW:])
+        if any(stop in ending for stop in request.stop):
+            self._finish(slot, FinishReason.STOP, request.stop)
+        elif len(request.written) >= request.max_tokens:
+            self._finish(slot, FinishReason.LENGTH, None)
+
+    def _finish(self, slot: Slot, reason: FinishReason, stop: Sequence[str] | None) -> None:
+        request, slot.request = slot.request, None
+        assert request is not None
+        text = self._tokenizer.decode(request.written)
+        ends = [text.find(each) for each in stop or () if each in text]
+        if ends:
+            text = text[: min(ends)]
+        request.resolve(
+            Completion(
+                text=text, finish_reason=reason, tokens=tuple(request.choices), prompt_tokens=len(request.prompt),
+                completion_tokens=len(request.written),
+            )
+        )  # fmt: skip
+
+    def _choice(self, logits: torch.Tensor, token: int, count: int) -> TokenChoice:
+        logprobs = torch.log_softmax(logits, dim=-1)
+        top = torch.topk(logprobs, count)
+        alternatives: dict[str, float] = {}
+        for index, value in zip(top.indices.tolist(), top.values.tolist(), strict=True):
+            alternatives.setdefault(self._tokenizer.decode([index]), value)
+        return TokenChoice(text=self._tokenizer.decode([token]), logprob=float(logprobs[token]), top=alternatives)
+
+
+def _common(left: list[int], right: list[int]) -> int:
+    """Length of the longest common prefix."""
+    size = min(len(left), len(right))
+    if left[:size] == right[:size]:
+        return size
+    return next(index for index in range(size) if left[index] != right[index])
+
+
+def _draw(logits: torch.Tensor, request: Request) -> int:
+    """Draw a token: the ``top_k`` likeliest, of those the fewest that hold ``top_p`` of the probability."""
+    sampling = request.sampling
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    values, indices = torch.topk(logits, min(sampling.top_k, logits.shape[-1]))
+    probabilities = torch.softmax(values / sampling.temperature, dim=-1)
+    before = torch.cumsum(probabilities, dim=-1) - probabilities
+    kept = torch.where(before < sampling.top_p, probabilities, 0.0)
+    return int(indices[torch.multinomial(kept, 1, generator=request.generator)])

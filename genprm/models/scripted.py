@@ -1,0 +1,113 @@
+"""A model that answers from a script: for tests, examples and dry runs. Ships in the package.
+
+A script is a list of rules, tried in order; the first whose ``when`` matches the end of the prompt answers.
+As a JSON file: ``[{"when": "python\\n$", "text": "print(1)\\n```\\n"}, {"when": "boxed\\{$", "yes": 0.9}]``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from genprm.errors import ConfigError, InputError
+from genprm.models.base import Completion, FinishReason, Message, ModelBackend, Sampling, TokenChoice
+
+TAIL = 4000
+"""Characters at the end of the prompt that ``when`` is matched against."""
+
+
+class Rule(BaseModel):
+    """One line of a script."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    when: str = ""
+    """Regular expression, searched in the last characters of the prompt."""
+    text: str = ""
+    """What the model writes; cut at the first stop string."""
+    yes: float | None = None
+    """Instead of a text: P(Yes) of one judgement token; P(No) is the rest."""
+    seconds: float = 0.0
+    """How long it takes."""
+
+
+class ScriptedModel(ModelBackend):
+    """Answers by rules, or by a function from prompt to rule."""
+
+    def __init__(self, script: Sequence[Rule] | Callable[[str], Rule], name: str = "scripted") -> None:
+        self.name = name
+        self.concurrency = 1024
+        self.prompts: list[str] = []
+        """Every prompt it was given, in order of arrival."""
+        self._answer = script if callable(script) else _by_rules(script)
+
+    @classmethod
+    def from_file(cls, path: str) -> ScriptedModel:
+        """Read a script.
+
+        Raises:
+            InputError: the file cannot be read or is no script.
+        """
+        try:
+            rules = TypeAdapter(list[Rule]).validate_python(json.loads(Path(path).read_text()))
+        except (OSError, ValueError) as error:
+            detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            raise InputError(f"{path}: no model script: {detail}") from error
+        return cls(rules, name=f"scripted:{Path(path).name}")
+
+    async def complete(
+        self, prompt: str, *, stop: Sequence[str], max_tokens: int, logprobs: int = 0, n: int = 1, sampling: Sampling
+    ) -> list[Completion]:
+        self.prompts.append(prompt)
+        rule = self._answer(prompt)
+        await asyncio.sleep(rule.seconds)
+        return [self._completion(prompt, rule, stop, max_tokens)] * n
+
+    def _completion(self, prompt: str, rule: Rule, stop: Sequence[str], max_tokens: int) -> Completion:
+        prompt_tokens = len(prompt.split())
+        if rule.yes is not None:
+            top = {"Yes": _log(rule.yes), "No": _log(1 - rule.yes)}
+            text = max(top, key=top.__getitem__)
+            token = TokenChoice(text=text, logprob=top[text], top=top)
+            return Completion(
+                text=text, finish_reason=FinishReason.LENGTH, tokens=(token,), prompt_tokens=prompt_tokens,
+                completion_tokens=1,
+            )  # fmt: skip
+        text = rule.text
+        for end in stop:
+            text = text.split(end, 1)[0]
+        words = re.findall(r"\S+\s*|\s+", text)
+        finish = FinishReason.STOP if len(words) <= max_tokens else FinishReason.LENGTH
+        kept = words[:max_tokens]
+        tokens = tuple(TokenChoice(text=word, logprob=0.0, top={word: 0.0}) for word in kept)
+        return Completion(
+            text="".join(kept), finish_reason=finish, tokens=tokens, prompt_tokens=prompt_tokens,
+            completion_tokens=len(kept),
+        )  # fmt: skip
+
+    def render(self, messages: Sequence[Message], prefix: str) -> str:
+        turns = [f"<|{message['role']}|>\n{message['content']}\n" for message in messages]
+        return "".join(turns) + "<|assistant|>\n" + prefix
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+def _by_rules(rules: Sequence[Rule]) -> Callable[[str], Rule]:
+    def answer(prompt: str) -> Rule:
+        for rule in rules:
+            if re.search(rule.when, prompt[-TAIL:]):
+                return rule
+        raise ConfigError(f"no rule of the script matches the prompt that ends in {prompt[-60:]!r}")
+
+    return answer
+
+
+def _log(probability: float) -> float:
+    return math.log(probability) if probability > 0 else -1e9

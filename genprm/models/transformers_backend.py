@@ -1,0 +1,145 @@
+"""The ``transformers`` backend: any causal language model of the hub or a local folder, on CPU or GPU.
+
+Made for small models and short jobs on the machine at hand; a GPU with a large model is served better by vLLM
+through the ``openai`` backend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genprm.errors import ConfigError, ContextFullError, ModelError
+from genprm.models.base import Completion, Message, ModelBackend, Sampling
+from genprm.models.chat import first_line, load_tokenizer, render_chat
+from genprm.models.embedded import EMBEDDED, embedded_folder
+
+if TYPE_CHECKING:
+    from genprm.models.batching import Batcher
+
+SLOTS = 16
+"""Sequences decoded at once. On two CPU cores more of them gain little and take memory."""
+MAX_LOGPROBS = 20
+
+
+class TransformersModel(ModelBackend):
+    """A model in this process."""
+
+    def __init__(self, model: Any, tokenizer: Any, name: str, slots: int = SLOTS) -> None:
+        from genprm.models.batching import Batcher
+        from genprm.models.slots import SlotCache
+
+        self.name = name
+        self.concurrency = slots
+        self._tokenizer = tokenizer
+        config = model.config.get_text_config()
+        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+        if kinds != {"full_attention"}:
+            raise ModelError(f"{name}: layers of kind {sorted(kinds)} are not supported here; serve it with vLLM")
+        self._context = int(config.max_position_embeddings)
+        generation = getattr(model, "generation_config", None)
+        ends = getattr(generation, "eos_token_id", None) or tokenizer.eos_token_id
+        end_tokens = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
+        self._batcher: Batcher | None = Batcher(SlotCache(model, slots).forward, tokenizer, slots, end_tokens)
+
+    @classmethod
+    def load(cls, name: str, adapter: str | None = None, slots: int = SLOTS) -> TransformersModel:
+        """Load a model and put a LoRA adapter on it.
+
+        Args:
+            name: hub id, local folder, or `EMBEDDED`.
+            adapter: hub id or folder of a peft adapter that was trained on this model.
+            slots: sequences decoded at once.
+
+        Raises:
+            ModelError: there is no such model or adapter, or the adapter is for another base.
+        """
+        tokenizer = load_tokenizer(str(embedded_folder()) if name == EMBEDDED else name)
+        import torch
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        source = str(embedded_folder()) if name == EMBEDDED else name
+        gpu = torch.cuda.is_available()
+        dtype = "auto" if gpu else torch.float32
+        try:
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"the model {name!r} cannot be loaded: {first_line(error)}") from error
+        if adapter is not None:
+            model = _with_adapter(model, name, adapter)
+        return cls(model.to("cuda" if gpu else "cpu").eval(), tokenizer, _full_name(name, adapter), slots)
+
+    async def complete(
+        self, prompt: str, *, stop: Sequence[str], max_tokens: int, logprobs: int = 0, n: int = 1, sampling: Sampling
+    ) -> list[Completion]:
+        if logprobs > MAX_LOGPROBS:
+            raise ConfigError(f"logprobs is {logprobs}, at most {MAX_LOGPROBS} can be had")
+        tokens = self._tokenizer.encode(prompt, add_special_tokens=False)
+        room = self._context - len(tokens)
+        if room < 1:
+            raise ContextFullError(f"a prompt of {len(tokens)} tokens fills the context of {self._context}")
+        draws = [sampling.model_copy(update={"seed": sampling.seed + draw}) for draw in range(n)]
+        work = [self._one(tokens, stop, min(max_tokens, room), logprobs, draw) for draw in draws]
+        return list(await asyncio.gather(*work))
+
+    async def _one(
+        self, tokens: list[int], stop: Sequence[str], max_tokens: int, logprobs: int, sampling: Sampling
+    ) -> Completion:
+        from genprm.models.batching import Request
+
+        if self._batcher is None:
+            raise ModelError(f"{self.name} was closed")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Completion] = loop.create_future()
+
+        def settle(outcome: Completion | Exception) -> None:
+            if future.done():
+                return
+            if isinstance(outcome, Exception):
+                future.set_exception(ModelError(f"{self.name}: {first_line(outcome)}"))
+            else:
+                future.set_result(outcome)
+
+        def resolve(outcome: Completion | Exception) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle, outcome)
+
+        request = Request(tokens, stop, max_tokens, logprobs, sampling, resolve)
+        self._batcher.submit(request)
+        try:
+            return await future
+        finally:
+            request.cancelled = True
+
+    def render(self, messages: Sequence[Message], prefix: str) -> str:
+        return render_chat(self._tokenizer, messages, prefix)
+
+    async def close(self) -> None:
+        batcher, self._batcher = self._batcher, None
+        if batcher:
+            await asyncio.to_thread(batcher.close)
+
+
+def _full_name(name: str, adapter: str | None) -> str:
+    return name if adapter is None else f"{name}+{Path(adapter).name}"
+
+
+def _with_adapter(model: Any, name: str, adapter: str) -> Any:
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise ModelError("--adapter needs the extra 'transformers': pip install 'genprm[transformers]'") from error
+    config = Path(adapter) / "adapter_config.json"
+    if Path(adapter).exists() and not config.exists():
+        raise ModelError(f"{adapter} is no adapter: it has no adapter_config.json")
+    base = json.loads(config.read_text()).get("base_model_name_or_path") if config.exists() else None
+    try:
+        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        hint = f"it was trained on {base!r}" if base else first_line(error)
+        raise ModelError(f"the adapter {adapter} does not fit the model {name!r}: {hint}") from error

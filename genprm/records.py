@@ -1,0 +1,219 @@
+"""The data that flows through the engine: frozen, versioned, lossless to and from JSON.
+
+`Solution` in, `Verification` out. Steps count from 0, as in ProcessBench; -1 stands for "no error".
+A step without a verdict has the score None (JSON ``null``), which enters no mean, no vote and no accuracy.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+from sandbox import RunResult
+
+SCHEMA_VERSION: Literal[1] = 1
+NO_ERROR = -1
+"""The index that means "every step is correct"."""
+MAX_STEPS = 512
+"""More steps than this are refused: no model's context holds their verification."""
+
+
+def _encodable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("contains a NUL character")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("contains a lone surrogate, which is no character") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+
+
+class Record(BaseModel):
+    """Base of all records."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Solution(Record):
+    """A problem with a step-by-step solution; the input row of `verify` and `eval`.
+
+    Fields that the row has besides these are ignored, so that ProcessBench's files are read as they are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: Text
+    problem: Text = Field(min_length=1)
+    steps: tuple[Text, ...] = Field(min_length=1)
+    label: int | None = Field(default=None, ge=NO_ERROR)
+    """Gold index of the first wrong step, -1 for none, None if not known."""
+    answer: Text | None = None
+    """The problem's final answer, if known."""
+
+    @field_validator("id", mode="before")
+    @classmethod
+    def _id_is_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class SegmentKind(str, Enum):
+    """The parts of a rationale."""
+
+    ANALYSIS = "analysis"
+    """What the model argues, before and after it ran code."""
+    CODE = "code"
+    """Python that the model wrote to check the step."""
+    OUTPUT = "output"
+    """What the code printed, as the model was shown it."""
+    JUDGEMENT = "judgement"
+    """The verdict token as it stands in the transcript."""
+
+
+class Segment(Record):
+    """One part of a rationale, in the order in which it came about."""
+
+    kind: SegmentKind
+    text: str
+    run: RunResult | None = None
+    """For an output: the whole outcome of the code before it."""
+
+
+class Verdict(str, Enum):
+    """What is said of a step."""
+
+    CORRECT = "correct"
+    INCORRECT = "incorrect"
+
+    @classmethod
+    def of(cls, score: float) -> Verdict:
+        """GenPRM, section 3.4: a step is wrong when its reward is under 0.5."""
+        return cls.INCORRECT if score < 0.5 else cls.CORRECT
+
+
+class StopReason(str, Enum):
+    """Why a step's rationale ended. The first four have a score, the others do not."""
+
+    JUDGED = "judged"
+    """The model opened its judgement by itself."""
+    TOKEN_BUDGET = "token_budget"
+    """It had written all the tokens it may: the judgement was forced."""
+    RUN_BUDGET = "run_budget"
+    """It had run all the code it may: the judgement was forced."""
+    END_OF_TEXT = "end_of_text"
+    """It ended its turn without a judgement: the judgement was forced."""
+    NO_VERDICT = "no_verdict"
+    """Neither Yes nor No was among its likeliest tokens at the judgement."""
+    CONTEXT_FULL = "context_full"
+    """The chain had filled the model's context; the steps from here on are unscored."""
+    WALL_TIME = "wall_time"
+    """The chain had used its wall time; the steps from here on are unscored."""
+
+
+class StepVote(Record):
+    """One chain's verification of one step."""
+
+    score: float | None = Field(ge=0, le=1)
+    """P(Yes) / (P(Yes) + P(No)) at the judgement token; None where there is no verdict."""
+    segments: tuple[Segment, ...] = ()
+    stop_reason: StopReason
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return None if self.score is None else Verdict.of(self.score)
+
+
+class StepVerification(Record):
+    """All that is known of one step."""
+
+    index: int = Field(ge=0)
+    score: float | None = Field(ge=0, le=1)
+    """Mean over the votes that have a score (GenPRM, eq. 7); None if none has."""
+    verdict: Verdict | None
+    segments: tuple[Segment, ...] = ()
+    """The rationale of the first vote that says what the verdict says."""
+    stop_reason: StopReason
+    votes: tuple[StepVote, ...] = ()
+    """Every vote, where there was more than one."""
+
+
+class Usage(Record):
+    """What a verification cost."""
+
+    prompt_tokens: int = 0
+    """Tokens handed to the model, over all calls (what a prefix cache saves is counted too)."""
+    completion_tokens: int = 0
+    """Tokens the model wrote."""
+    model_calls: int = 0
+    code_runs: int = 0
+    seconds: float = 0.0
+    """Wall time from the first call to the last."""
+
+    def __add__(self, other: Usage) -> Usage:
+        """The sum of two costs; the longer of two wall times, since chains run side by side."""
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            model_calls=self.model_calls + other.model_calls,
+            code_runs=self.code_runs + other.code_runs,
+            seconds=max(self.seconds, other.seconds),
+        )
+
+
+class Verification(Record):
+    """The output row: a solution, verified."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    id: str
+    problem: str
+    solution: tuple[str, ...]
+    """The steps' texts, so that the row can be read by itself."""
+    label: int | None = None
+    """Gold first error, if the input had one."""
+    first_error: int = Field(ge=NO_ERROR)
+    """The first step whose verdict is ``incorrect``, -1 for none. Look at `settled` before relying on it."""
+    score: float | None = Field(ge=0, le=1)
+    """The least of the step scores; None if a step is unscored (GenPRM, appendix A.1, "min")."""
+    steps: tuple[StepVerification, ...]
+    unscored: int = Field(ge=0)
+    """Steps without a verdict."""
+    usage: Usage
+    model: str
+    style: str
+
+    @property
+    def settled(self) -> bool:
+        """Whether no step before the first error (or no step at all, if there is none) is unscored."""
+        end = len(self.steps) if self.first_error == NO_ERROR else self.first_error
+        return all(step.score is not None for step in self.steps[:end])
+
+
+class FailedRow(Record):
+    """A solution that could not be verified, in its place among the output rows."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    id: str
+    problem: str
+    solution: tuple[str, ...]
+    label: int | None = None
+    error: str
+    """One line that says why."""
+
+
+OutputRow = Verification | FailedRow
+
+
+def parse_row(line: str | bytes) -> OutputRow:
+    """Read one line of an output file.
+
+    Raises:
+        pydantic.ValidationError: it is neither a verification nor a failed row of this schema version.
+    """
+    from pydantic import TypeAdapter
+
+    adapter: TypeAdapter[OutputRow] = TypeAdapter(OutputRow)
+    return adapter.validate_json(line)

@@ -1,0 +1,70 @@
+"""A run as one self-contained HTML page: nothing is loaded from anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
+from genprm.errors import OutputError
+from genprm.records import NO_ERROR, OutputRow, Segment, SegmentKind, StepVerification, Verification
+
+
+def render_report(rows: Sequence[OutputRow], title: str) -> str:
+    """The page as text. Everything in the rows is escaped: it was written by a model, or by its code."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string(resources.files("genprm").joinpath("templates/report.html").read_text())
+    light = HtmlFormatter(style="friendly", cssclass="code")
+    dark = HtmlFormatter(style="github-dark", cssclass="code")
+    return template.render(
+        title=title,
+        rows=rows,
+        done=[row for row in rows if isinstance(row, Verification)],
+        NO_ERROR=NO_ERROR,
+        color=_color,
+        mark=_mark,
+        python=lambda code: highlight(code, PythonLexer(), light),
+        outcome=_outcome,
+        code_light=light.get_style_defs(".code"),
+        code_dark=dark.get_style_defs(".code"),
+    )
+
+
+def write_report(rows: Sequence[OutputRow], path: Path, title: str) -> None:
+    """Write the page, whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    staged = path.with_name(path.name + ".new")
+    try:
+        staged.write_text(render_report(rows, title), encoding="utf-8")
+        staged.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            staged.unlink()
+        raise OutputError(f"{path}: {error.strerror or error}") from error
+
+
+def _color(score: float | None) -> str:
+    """Red over amber to green, by hue; grey for a step without a score."""
+    return "var(--grey)" if score is None else f"hsl({round(score * 125)} 60% var(--lightness))"
+
+
+def _mark(step: StepVerification) -> str:
+    if step.verdict is None:
+        return "unscored"
+    return step.verdict.value
+
+
+def _outcome(segment: Segment) -> str:
+    """The line above an output: how the run went."""
+    if segment.kind is not SegmentKind.OUTPUT or segment.run is None:
+        return ""
+    return f"{segment.run.status.value.replace('_', ' ')}, {segment.run.duration * 1000:.0f} ms"

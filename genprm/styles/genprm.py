@@ -1,0 +1,210 @@
+"""GenPRM's own style (arXiv 2504.00891, section 3): analyse, write code, read its output, judge.
+
+One chat turn per step; the assistant's earlier turns stay in the context. A turn looks like this, where the
+lines marked ``|`` are written for the model and the rest by it:
+
+    | <analyze>
+    | Let's analyze the Paragraph 1 step by step: ...</analyze>
+    | <verify>
+    | Let's use python code to find any potential error:
+    | ```python
+      ...
+    | ```
+    | [Code Output]
+    |
+    | ```
+    | 42
+    | ```
+      ... (more argument, or more code) ...</verify>
+    | <output>
+    | **Judgement**: $\\boxed{Yes}$
+    | </output>
+
+The verdict token is not sampled: its probabilities are read, and the likelier word is written into the transcript,
+so that score, verdict and transcript always agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+from genprm.chain import Chain
+from genprm.models.base import FinishReason, Message
+from genprm.records import Segment, SegmentKind, Solution, StepVote, StopReason, Verdict
+from genprm.styles.base import Style
+from genprm.styles.execution import NO_CODE, OutputFormat, format_output
+
+SYSTEM = "You are a math teacher. Your task is to review and critique the paragraphs in solution step by step."
+ANALYZE = "<analyze>\nLet's analyze the Paragraph {step} step by step: "
+ANALYZE_END = "</analyze>\n"
+VERIFY = "<verify>\nLet's use python code to find any potential error:\n```python\n"
+VERIFY_END = "</verify>\n"
+FENCE = "```"
+PYTHON = "```python\n"
+CODE_END = "\n```\n"
+CODE_OUTPUT = "[Code Output]\n\n```\n{output}\n```\n"
+OUTPUT_OPEN = "<output>\n"
+JUDGEMENT = "**Judgement**: $\\boxed{"
+JUDGEMENT_END = "}$\n</output>\n"
+WORDS = {Verdict.CORRECT: "Yes", Verdict.INCORRECT: "No"}
+
+
+class GenPRM(Style):
+    """GenPRM, with all of its parts (the paper's Table 5) or some of them.
+
+    Args:
+        analyze: let the model argue first.
+        verify: let it write code.
+        output_format: how a run is told to the model.
+        examples: chat turns that show the format to a model that was not trained on it.
+    """
+
+    name = "genprm"
+
+    def __init__(
+        self,
+        *,
+        analyze: bool = True,
+        verify: bool = True,
+        output_format: OutputFormat = OutputFormat.REFERENCE,
+        examples: Sequence[Message] = (),
+    ) -> None:
+        self._analyze = analyze
+        self._verify = verify
+        self._output_format = output_format
+        self._examples = list(examples)
+
+    async def verify(self, chain: Chain, solution: Solution) -> AsyncGenerator[StepVote, None]:
+        messages: list[Message] = [{"role": "system", "content": SYSTEM}, *self._examples]
+        for index, step in enumerate(solution.steps):
+            asked = f"Question: {solution.problem}\n\n{step}" if index == 0 else step
+            messages.append({"role": "user", "content": asked})
+            turn = _Turn(chain, messages, index + 1, self._output_format)
+            if self._analyze:
+                await turn.analyse()
+            if self._verify:
+                await turn.check()
+            yield await turn.judge()
+            messages.append({"role": "assistant", "content": turn.text})
+
+
+class _Turn:
+    """The assistant's turn for one step, while it is being written."""
+
+    def __init__(self, chain: Chain, messages: Sequence[Message], step: int, output_format: OutputFormat) -> None:
+        self.text = ""
+        self._chain = chain
+        self._messages = messages
+        self._step = step
+        self._output_format = output_format
+        self._segments: list[Segment] = []
+        self._left = chain.budget.step_tokens
+        self._stop_reason = StopReason.JUDGED
+
+    async def analyse(self) -> None:
+        """Write the ``<analyze>`` part."""
+        self.text += ANALYZE.format(step=self._step)
+        written, finish = await self._write([ANALYZE_END], min(self._left, self._chain.budget.analysis_tokens))
+        self._keep(SegmentKind.ANALYSIS, written)
+        self.text += ANALYZE_END
+        if finish is FinishReason.LENGTH:
+            self._stop_reason = StopReason.TOKEN_BUDGET
+
+    async def check(self) -> None:
+        """Write the ``<verify>`` part: code, its output, argument, more code ... until the model has enough."""
+        if self._left <= 0:
+            return
+        self.text += VERIFY
+        if self._chain.executes:
+            await self._check_with_code()
+        else:
+            written, finish = await self._write([OUTPUT_OPEN], self._left)
+            self._keep(SegmentKind.CODE, written.removesuffix(VERIFY_END))
+            self._stop_reason = _reason(written, finish)
+        if not self.text.endswith(VERIFY_END):
+            self.text = self.text.rstrip("\n") + "\n" + VERIFY_END
+
+    async def _check_with_code(self) -> None:
+        in_code = True
+        for run in range(1, self._chain.budget.runs + 1):
+            written, finish = await self._write([CODE_END, OUTPUT_OPEN], self._left)
+            argument, code, in_code = _split(written, in_code)
+            self._keep(SegmentKind.ANALYSIS, argument.removesuffix(VERIFY_END))
+            if finish is FinishReason.LENGTH:
+                self._keep(SegmentKind.CODE, code)
+                self.text += CODE_END if in_code else ""
+            if finish is FinishReason.LENGTH or not in_code:
+                self._stop_reason = _reason(written, finish)
+                return
+            await self._run(code)
+            in_code = False
+            if self._left <= 0:
+                self._stop_reason = StopReason.TOKEN_BUDGET
+                return
+            if run == self._chain.budget.runs:
+                self._stop_reason = StopReason.RUN_BUDGET
+
+    async def judge(self) -> StepVote:
+        """Read the verdict's probabilities."""
+        self.text += OUTPUT_OPEN + JUDGEMENT
+        score = await self._chain.probability_of_yes(self._prompt())
+        if score is None:
+            self._stop_reason = StopReason.NO_VERDICT
+            word = "?"
+        else:
+            word = WORDS[Verdict.of(score)]
+        self._segments.append(Segment(kind=SegmentKind.JUDGEMENT, text=word))
+        self.text += word + JUDGEMENT_END
+        return StepVote(score=score, segments=tuple(self._segments), stop_reason=self._stop_reason)
+
+    async def _run(self, code: str) -> None:
+        """Run a code block and splice what came of it into the turn."""
+        self.text += CODE_END
+        self._keep(SegmentKind.CODE, code)
+        run = await self._chain.run(code) if code else None
+        shown = NO_CODE if run is None else format_output(run, self._output_format, self._chain.budget.output_chars)
+        self._segments.append(Segment(kind=SegmentKind.OUTPUT, text=shown, run=run))
+        self.text += CODE_OUTPUT.format(output=shown)
+
+    async def _write(self, stop: Sequence[str], max_tokens: int) -> tuple[str, FinishReason]:
+        completion = await self._chain.write(self._prompt(), stop, max_tokens)
+        self._left -= completion.completion_tokens
+        self.text += completion.text
+        return completion.text, completion.finish_reason
+
+    def _prompt(self) -> str:
+        return self._chain.render(self._messages, self.text)
+
+    def _keep(self, kind: SegmentKind, text: str) -> None:
+        if text.strip():
+            self._segments.append(Segment(kind=kind, text=text.strip("\n")))
+
+
+def _reason(written: str, finish: FinishReason) -> StopReason:
+    """Why the model stopped arguing: a model that closes ``<verify>`` goes on to its judgement."""
+    if finish is FinishReason.LENGTH:
+        return StopReason.TOKEN_BUDGET
+    return StopReason.JUDGED if written.rstrip().endswith(VERIFY_END.strip()) else StopReason.END_OF_TEXT
+
+
+def _split(written: str, in_code: bool) -> tuple[str, str, bool]:
+    """Split what the model wrote since the last execution into argument and code.
+
+    Args:
+        written: the text, without the stop string that ended it.
+        in_code: whether it began inside a code block.
+
+    Returns:
+        The argument, the code of the block after it ("" if there is none, or if it is not Python), and whether
+        that block is the end of the text, waiting to be run.
+    """
+    text = PYTHON + written if in_code else written
+    if text.count(FENCE) % 2 == 0:
+        # A model that ends its turn right behind a block closes it without the line break we stop at.
+        if not text.rstrip().endswith(FENCE):
+            return written, "", False
+        text = text.rstrip().removesuffix(FENCE)
+    argument, _, block = text.rpartition(FENCE)
+    if not block.startswith("python"):
+        return argument, "", True
+    return argument, block.removeprefix("python").strip(), True

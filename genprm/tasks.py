@@ -1,0 +1,50 @@
+"""Structured concurrency, once: run many items side by side, within a limit, each with its own fate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+
+async def map_unordered(
+    work: Callable[[Item], Awaitable[Outcome]], items: Iterable[Item], limit: int
+) -> AsyncGenerator[tuple[int, Outcome], None]:
+    """Yield ``(index, outcome)`` as the items finish; at most ``limit`` of them are under way.
+
+    ``work`` must turn what may go wrong with one item into an outcome: an exception that leaves it is fatal, ends
+    the iteration and cancels the rest. So does leaving the iteration early.
+    """
+    source = enumerate(items)
+    running: dict[asyncio.Task[Outcome], int] = {}
+    try:
+        while True:
+            while len(running) < limit and (entry := next(source, None)) is not None:
+                running[asyncio.ensure_future(_await(work(entry[1])))] = entry[0]
+            if not running:
+                return
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in sorted(done, key=running.__getitem__):
+                yield running.pop(task), task.result()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def gather_all(works: Iterable[Awaitable[Outcome]]) -> list[Outcome]:
+    """All outcomes, in order. The first exception cancels the rest and is raised by itself."""
+    items = list(works)
+    outcomes: dict[int, Outcome] = {}
+    async with aclosing(map_unordered(lambda item: item, items, max(1, len(items)))) as finished:
+        async for index, outcome in finished:
+            outcomes[index] = outcome
+    return [outcomes[index] for index in range(len(items))]
+
+
+async def _await(work: Awaitable[Outcome]) -> Outcome:
+    return await work
