@@ -22,10 +22,16 @@ STOP_WINDOW = 24
 """Last tokens whose text is searched for a stop string; longer than any stop string of ours."""
 
 
-class Forward(Protocol):
-    """`SlotCache.forward`."""
+COPY_FROM = 64
+"""Tokens that another slot must know more of a prompt, for its keys and values to be copied."""
 
-    def __call__(self, start: int, tokens: list[list[int]], positions: list[int]) -> torch.Tensor: ...
+
+class Cache(Protocol):
+    """What is used of `genprm.models.slots.SlotCache`."""
+
+    def forward(self, start: int, tokens: list[list[int]], positions: list[int]) -> torch.Tensor: ...
+
+    def copy(self, source: int, target: int, length: int) -> None: ...
 
 
 @dataclass
@@ -61,8 +67,8 @@ class Slot:
 class Batcher:
     """Runs requests on the slots of one model. Made and closed by the backend."""
 
-    def __init__(self, forward: Forward, tokenizer: Any, slots: int, end_tokens: set[int]) -> None:
-        self._forward = forward
+    def __init__(self, cache: Cache, tokenizer: Any, slots: int, end_tokens: set[int]) -> None:
+        self._cache = cache
         self._tokenizer = tokenizer
         self._end_tokens = end_tokens
         self._slots = [Slot() for _ in range(slots)]
@@ -118,13 +124,18 @@ class Batcher:
 
     def _prefill(self, request: Request, free: list[Slot]) -> None:
         # The slot that holds most of this prompt; among equals, the one whose owner was seen longest ago.
-        slot = max(free, key=lambda each: (_common(each.tokens, request.prompt), -each.used))
-        kept = min(_common(slot.tokens, request.prompt), len(request.prompt) - 1)
+        known = [_common(each.tokens, request.prompt) for each in self._slots]
+        index = max((self._slots.index(each) for each in free), key=lambda at: (known[at], -self._slots[at].used))
+        best = max(range(len(known)), key=known.__getitem__)
+        if known[best] >= known[index] + COPY_FROM:
+            self._cache.copy(best, index, known[best])
+            known[index] = known[best]
+        slot = self._slots[index]
+        kept = min(known[index], len(request.prompt) - 1)
         slot.request, slot.tokens = request, request.prompt[:kept]
-        index = self._slots.index(slot)
         for begin in range(kept, len(request.prompt), PREFILL_CHUNK):
             chunk = request.prompt[begin : begin + PREFILL_CHUNK]
-            logits = self._forward(index, [chunk], [begin])
+            logits = self._cache.forward(index, [chunk], [begin])
             slot.tokens += chunk
         self._take_token(slot, logits[0])
 
@@ -137,7 +148,7 @@ class Batcher:
             return
         covered = self._slots[: active[-1] + 1]
         # Idle slots in between are computed along with the rest; what that writes is past their end.
-        logits = self._forward(0, [[slot.next_token] for slot in covered], [len(slot.tokens) for slot in covered])
+        logits = self._cache.forward(0, [[slot.next_token] for slot in covered], [len(slot.tokens) for slot in covered])
         for index in active:
             slot = self._slots[index]
             slot.tokens.append(slot.next_token)

@@ -8,8 +8,10 @@ together, because every slot has its place in one tensor per layer.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from transformers import AttentionInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 GROWTH = 1024
@@ -77,10 +79,46 @@ def _with_room(tensor: torch.Tensor, length: int) -> torch.Tensor:
     return torch.cat([tensor, tensor.new_zeros(*tensor.shape[:2], extra, tensor.shape[3])], dim=2)
 
 
+def grouped_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    scaling: float | None = None,
+    **_options: object,
+) -> tuple[torch.Tensor, None]:
+    """Attention where several query heads share a key head, without copying keys and values for each of them.
+
+    The query heads of a group are laid end to end as if they were more tokens of one head. Decoding reads the whole
+    cache for every token, so the copies of the stock implementation cost more than the attention itself.
+
+    Args:
+        module: the attention layer.
+        query: ``[slots, query heads, tokens, width]``.
+        key: ``[slots, key heads, length, width]``; ``value`` likewise.
+        attention_mask: True where a token may look, ``[slots, 1, tokens, length]``.
+        scaling: factor of the dot products.
+
+    Returns:
+        ``[slots, tokens, query heads, width]``, and None for the weights.
+    """
+    slots, heads, tokens, width = query.shape
+    groups = heads // key.shape[1]
+    folded = query.reshape(slots, key.shape[1], groups * tokens, width)
+    mask = attention_mask.repeat(1, 1, groups, 1)
+    mixed = torch.nn.functional.scaled_dot_product_attention(folded, key, value, attn_mask=mask, scale=scaling)
+    return mixed.reshape(slots, heads, tokens, width).transpose(1, 2), None
+
+
+AttentionInterface.register("genprm_slots", grouped_attention)
+
+
 class SlotCache:
     """A model with slots: forward passes over some of them."""
 
-    def __init__(self, model: torch.nn.Module, slots: int) -> None:
+    def __init__(self, model: Any, slots: int) -> None:
+        model.set_attn_implementation("genprm_slots")
         self._model = model
         self._plan = Plan()
         layers = model.config.get_text_config().num_hidden_layers
@@ -112,3 +150,10 @@ class SlotCache:
             use_cache=True, logits_to_keep=1,
         )  # fmt: skip
         return output.logits[:, -1].float().cpu()
+
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Give slot ``target`` the first ``length`` tokens' keys and values of slot ``source``."""
+        for layer in self._cache.layers:
+            layer.keys[target, :, :length] = layer.keys[source, :, :length]
+            layer.values[target, :, :length] = layer.values[source, :, :length]

@@ -43,7 +43,7 @@ class TransformersModel(ModelBackend):
         generation = getattr(model, "generation_config", None)
         ends = getattr(generation, "eos_token_id", None) or tokenizer.eos_token_id
         end_tokens = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
-        self._batcher: Batcher | None = Batcher(SlotCache(model, slots).forward, tokenizer, slots, end_tokens)
+        self._batcher: Batcher | None = Batcher(SlotCache(model, slots), tokenizer, slots, end_tokens)
 
     @classmethod
     def load(cls, name: str, adapter: str | None = None, slots: int = SLOTS) -> TransformersModel:
