@@ -251,18 +251,24 @@ class Kernel:
         name = type(error).__name__
         try:
             value = str(error)
+            if isinstance(error, SystemError) and value == "error return without exception set":
+                name, value = "MemoryError", "no memory for another frame"  # what CPython 3.11 makes of that
         except BaseException:  # noqa: BLE001 - a guest's exception may have a broken __str__
             value = f"<unprintable {name}>"
+        value = cut(value, ERROR_TEXT_BYTES)
         try:
-            lines = traceback.format_exception(type(error), error, _last_frames(error))
-        except BaseException:  # noqa: BLE001 - same: formatting runs the guest's code
+            lines = traceback.format_tb(_last_frames(error))
+            if isinstance(error, SyntaxError):
+                lines += traceback.format_exception_only(error)
+            else:
+                lines.append(f"{name}: {value}")
+        except BaseException:  # noqa: BLE001 - formatting may run the guest's code, or want memory that is not there
             lines = [f"{name}: {value}"]
-        text = cut(clean("".join(lines)), ERROR_TEXT_BYTES)
         return {
             "status": "error",
-            "ename": "OutputLimit" if isinstance(error, OutputLimit) else cut(clean(name), ERROR_TEXT_BYTES),
-            "evalue": cut(clean(value), ERROR_TEXT_BYTES),
-            "traceback": text.splitlines(),
+            "ename": "OutputLimit" if isinstance(error, OutputLimit) else cut(name, ERROR_TEXT_BYTES),
+            "evalue": value,
+            "traceback": cut("".join(lines), ERROR_TEXT_BYTES).splitlines(),
         }
 
     # The other requests

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from sandbox.guest.confine import switch_user
 
@@ -82,20 +82,34 @@ def kill_below(root: int, spare: set[int]) -> None:
                 signal_process(pid, number)
 
 
-def wipe_user(uid: int) -> None:
-    """Become ``uid``, kill all its processes and delete all its files. For a forked child; never returns."""
+def wipe_user(uid: int) -> NoReturn:
+    """Become ``uid``, kill all its processes and delete all its files. For a forked child."""
     try:
         switch_user(uid)
-        os.kill(-1, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    try:
-        for directory in WRITABLE:
-            for entry in os.scandir(directory):
-                if entry.stat(follow_symlinks=False).st_uid == uid:
-                    if entry.is_dir(follow_symlinks=False):
-                        shutil.rmtree(entry.path, ignore_errors=True)
-                    else:
-                        os.unlink(entry.path)
+        try:
+            os.kill(-1, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # there was none left
+        left = [path for path in _files_of(uid) if not _removed(path)]
+        if left:
+            # What a hostile guest leaves: trees deeper than a path is long, directories nobody may enter.
+            script = 'chmod -R u+rwx -- "$@"; rm -rf -- "$@"'
+            os.execv("/bin/sh", ["sh", "-c", script, "sh", *left])
     finally:
         os._exit(0)
+
+
+def _files_of(uid: int) -> list[str]:
+    entries = [entry for directory in WRITABLE for entry in os.scandir(directory)]
+    return [entry.path for entry in entries if entry.stat(follow_symlinks=False).st_uid == uid]
+
+
+def _removed(path: str) -> bool:
+    try:
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    except (OSError, RecursionError):
+        return False
+    return True

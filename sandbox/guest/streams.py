@@ -26,8 +26,8 @@ def clean(text: str) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """The longest prefix of ``text`` that takes at most ``limit`` bytes of UTF-8."""
-    return text[:limit].encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
+    """The longest prefix of ``text``, made `clean`, that takes at most ``limit`` bytes of UTF-8."""
+    return clean(text[:limit]).encode("utf-8")[:limit].decode("utf-8", "ignore")
 
 
 class Budget:

