@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 from genprm.errors import OutputError
 from genprm.records import OutputRow, Solution, Verification, parse_row
@@ -45,7 +45,8 @@ class Journal:
         self.rows: dict[int, OutputRow] = {}
         """The rows that an earlier run has finished, by index. Failed ones are not among them: they get another try."""
         try:
-            self._file: BinaryIO = open(self.partial, "a+b")  # noqa: SIM115 - closed by __exit__
+            # Unbuffered: an entry that the disk refuses must not come back when the file is closed.
+            self._file = open(self.partial, "ab", buffering=0)  # noqa: SIM115 - closed by __exit__
         except OSError as error:
             raise OutputError(f"{path}: {error.strerror or error}") from error
         try:
@@ -100,8 +101,9 @@ class Journal:
             raise OutputError(f"{self.path}: {error.strerror or error}") from error
 
     def _append(self, entry: dict[str, Any]) -> None:
-        self._file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
+        data = memoryview(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+        while data:
+            data = data[self._file.write(data) :]
 
     def _lock(self) -> None:
         import fcntl
@@ -114,19 +116,19 @@ class Journal:
     def _recover(self, mark: str) -> int:
         """Read an earlier journal of the same run; returns how many of its bytes are whole entries."""
         end = 0
-        self._file.seek(0)
-        for line in self._file:
-            try:
-                entry = json.loads(line)
-                if end == 0:
-                    self._check(entry["fingerprint"], mark)
-                elif isinstance(row := parse_row(json.dumps(entry["row"])), Verification):
-                    self.rows[int(entry["index"])] = row
-            except (ValueError, KeyError, TypeError):
-                break  # cut off in the middle of a write
-            if not line.endswith(b"\n"):
-                break
-            end += len(line)
+        with open(self.partial, "rb") as file:
+            for line in file:
+                try:
+                    entry = json.loads(line)
+                    if end == 0:
+                        self._check(entry["fingerprint"], mark)
+                    elif isinstance(row := parse_row(json.dumps(entry["row"])), Verification):
+                        self.rows[int(entry["index"])] = row
+                except (ValueError, KeyError, TypeError):
+                    break  # cut off in the middle of a write
+                if not line.endswith(b"\n"):
+                    break
+                end += len(line)
         return end
 
     def _check(self, found: str, mark: str) -> None:

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from genprm.budget import Budget
 from genprm.errors import ConfigError, InputError
@@ -47,9 +47,9 @@ class RunOptions(BaseModel):
     output_format: OutputFormat = OutputFormat.REFERENCE
     example: bool | None = None
     """Whether the model is shown a worked example first; by default only the bare embedded model is."""
-    votes: int = 1
+    votes: int = Field(default=1, ge=1)
     seed: int = 0
-    temperature: float = 0.6
+    temperature: float = Field(default=0.6, ge=0)
     sandbox: str = "docker"
     budget: Budget = Budget()
 

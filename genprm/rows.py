@@ -20,6 +20,8 @@ def read_solutions(path: str, limit: int | None = None) -> list[Solution]:
     Raises:
         InputError: the file is missing, empty or broken, or a row is not as expected.
     """
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit is {limit}: expected at least 1")
     rows: list[Solution] = []
     for where, row in _rows(path):
         rows.append(_solution(where, row, len(rows)))

@@ -8,7 +8,8 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -16,7 +17,7 @@ import typer
 from pydantic import ValidationError
 
 from genprm.budget import Budget
-from genprm.errors import GenprmError
+from genprm.errors import GenprmError, OutputError
 from genprm.options import Backend, RunOptions
 from genprm.styles import STYLES
 from genprm.styles.execution import OutputFormat
@@ -41,10 +42,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return asyncio.run(work)
-    except (GenprmError, SandboxError) as error:
-        say(" ".join(str(error).split()))
-        raise typer.Exit(EXIT_BAD_INPUT) from None
+        with refusing():
+            return asyncio.run(work)
     except (KeyboardInterrupt, asyncio.CancelledError):
         say("interrupted")
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -72,16 +71,32 @@ Example = Annotated[
         "--example/--no-example", help="Show a worked example first. Default: only to the bare embedded model."
     ),
 ]
-Votes = Annotated[int, typer.Option(min=1, help="Independent verifications per solution, each with its own kernel.")]
+Votes = Annotated[int, typer.Option(help="Independent verifications per solution, each with its own kernel.")]
 SandboxOption = Annotated[str, typer.Option("--sandbox", help="Where code runs: docker, local or unix:DIRECTORY.")]
 Seed = Annotated[int, typer.Option(help="Seed of the random draws.")]
-Temperature = Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")]
+Temperature = Annotated[float, typer.Option(help="0 takes the likeliest token.")]
 StepTokens = Annotated[int, typer.Option(help="Tokens the model may write for a step.")]
 AnalysisTokens = Annotated[int | None, typer.Option(help="How many of them for the analysis. Default: three quarters.")]
 Runs = Annotated[int, typer.Option(help="Code runs per step.")]
 RunSeconds = Annotated[float, typer.Option(help="Wall time of one code run.")]
 WallSeconds = Annotated[float, typer.Option(help="Wall time of one verification.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only the first rows of each file.")]
+Limit = Annotated[int | None, typer.Option(help="Only the first rows of each file.")]
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn what is wrong with the options or the input into one line and exit status 2."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"])
+        say(f"{name}{first['msg'][0].lower()}{first['msg'][1:]}")
+    except (GenprmError, SandboxError, ValueError) as error:
+        say(" ".join(str(error).split()))
+    else:
+        return
+    raise typer.Exit(EXIT_BAD_INPUT)
 
 
 def run_options(
@@ -137,16 +152,8 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapper(**given: Any) -> None:
         chosen = {name: given.pop(name) for name in shared}
-        try:
+        with refusing():
             options = run_options(**chosen)
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"])
-            say(f"{name}{first['msg']}")
-            raise typer.Exit(EXIT_BAD_INPUT) from None
-        except GenprmError as error:
-            say(str(error))
-            raise typer.Exit(EXIT_BAD_INPUT) from None
         command(options=options, **given)
 
     hints = {**get_type_hints(run_options, include_extras=True), **get_type_hints(command, include_extras=True)}
@@ -160,7 +167,10 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def check_folder(path: Path | None) -> None:
-    """Refuse an output in a folder that does not exist, before any work is done."""
+    """Refuse an output in a folder that does not exist, before any work is done.
+
+    Raises:
+        OutputError: it does not.
+    """
     if path is not None and not path.resolve().parent.is_dir():
-        say(f"{path}: no such folder")
-        raise typer.Exit(EXIT_BAD_INPUT)
+        raise OutputError(f"{path}: no such folder")

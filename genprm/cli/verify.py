@@ -12,7 +12,7 @@ from rich.table import Table
 
 from genprm.batch import verify_rows
 from genprm.cli import shared
-from genprm.cli.shared import EXIT_BAD_INPUT, EXIT_UNSCORED, say
+from genprm.cli.shared import EXIT_UNSCORED, say
 from genprm.errors import InputError
 from genprm.evaluation import EvaluationResult, evaluate
 from genprm.options import RunOptions
@@ -37,12 +37,14 @@ def verify(
     Exit status 0: every step has a verdict. 1: some have none, or some solutions failed. 2: nothing was done.
     """
     target = None if output in (None, "-") else Path(str(output))
-    for path in (target, html):
-        shared.check_folder(path)
-    solutions = _read(file, limit)
+    with shared.refusing():
+        for path in (target, html):
+            shared.check_folder(path)
+        solutions = read_solutions(file, limit)
     rows = shared.run(verify_rows(solutions, options, target, say))
     if html is not None:
-        _write_html(rows, html, f"Verification of {'standard input' if file == '-' else Path(file).name}")
+        with shared.refusing():
+            write_report(rows, html, f"Verification of {'standard input' if file == '-' else Path(file).name}")
     if output == "-":
         for row in rows:
             sys.stdout.write(row.model_dump_json() + "\n")
@@ -66,13 +68,13 @@ def processbench(
 
     Exit status 0: every row has a settled answer. 1: some have none (they count as wrong). 2: nothing was done.
     """
-    shared.check_folder(json)
-    subsets = {Path(file).stem: _labelled(file, limit) for file in files}
-    if len(subsets) < len(files):
-        say("two files have the same name: subsets are named after their files")
-        raise typer.Exit(EXIT_BAD_INPUT)
-    if output is not None:
+    with shared.refusing():
+        shared.check_folder(json)
         shared.check_folder(output)
+        subsets = {Path(file).stem: _labelled(file, limit) for file in files}
+        if len(subsets) < len(files):
+            raise InputError("two files have the same name: subsets are named after their files")
+    if output is not None:
         output.mkdir(exist_ok=True)
     rows = shared.run(_verify_subsets(subsets, options, output))
     result = evaluate(rows)
@@ -91,31 +93,14 @@ async def _verify_subsets(
     return {name: [next(rows) for _ in solutions] for name, solutions in subsets.items()}
 
 
-def _read(file: str, limit: int | None) -> list[Solution]:
-    try:
-        return read_solutions(file, limit)
-    except InputError as error:
-        say(str(error))
-        raise typer.Exit(EXIT_BAD_INPUT) from None
-
-
 def _labelled(file: str, limit: int | None) -> list[Solution]:
-    solutions = _read(file, limit)
+    solutions = read_solutions(file, limit)
     for solution in solutions:
         if solution.label is None:
-            say(f"{file}: row {solution.id} has no field label: expected the index of its first wrong step, or -1")
-            raise typer.Exit(EXIT_BAD_INPUT)
+            raise InputError(
+                f"{file}: row {solution.id} has no field label: expected the index of its first wrong step, or -1"
+            )
     return solutions
-
-
-def _write_html(rows: list[OutputRow], path: Path, title: str) -> None:
-    from genprm.errors import OutputError
-
-    try:
-        write_report(rows, path, title)
-    except OutputError as error:
-        say(str(error))
-        raise typer.Exit(EXIT_BAD_INPUT) from None
 
 
 def _print_result(result: EvaluationResult) -> None:

@@ -167,7 +167,7 @@ class Batcher:
         if request.logprobs:
             request.choices.append(self._choice(logits, token, request.logprobs))
         slot.next_token = token
-        ending = self._tokenizer.decode(request.written[-STOP_WINDOW:])
+        ending = self._tokenizer.decode(request.written[-STOP_WINDOW:], skip_special_tokens=True)
         if any(stop in ending for stop in request.stop):
             self._finish(slot, FinishReason.STOP, request.stop)
         elif len(request.written) >= request.max_tokens:
@@ -176,7 +176,7 @@ class Batcher:
     def _finish(self, slot: Slot, reason: FinishReason, stop: Sequence[str] | None) -> None:
         request, slot.request = slot.request, None
         assert request is not None
-        text = self._tokenizer.decode(request.written)
+        text = self._tokenizer.decode(request.written, skip_special_tokens=True)
         ends = [text.find(each) for each in stop or () if each in text]
         if ends:
             text = text[: min(ends)]

@@ -1,0 +1,80 @@
+"""The page: complete, self-contained, and no way in for what a model or its code wrote."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from genprm.aggregate import combine_chains
+from genprm.errors import OutputError
+from genprm.records import FailedRow, OutputRow, Segment, SegmentKind, Solution, StepVote, StopReason, Usage
+from genprm.report import render_report, write_report
+from sandbox import RunResult, RunStatus
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}"
+
+
+def rows() -> list[OutputRow]:
+    run = RunResult(status=RunStatus.OK, stdout=EVIL, duration=0.012)
+    segments = (
+        Segment(kind=SegmentKind.ANALYSIS, text=f"argued {EVIL}"),
+        Segment(kind=SegmentKind.CODE, text=f"print('{EVIL}')"),
+        Segment(kind=SegmentKind.OUTPUT, text=f"printed {EVIL}", run=run),
+        Segment(kind=SegmentKind.JUDGEMENT, text="No"),
+    )
+    solution = Solution(id=EVIL, problem=f"problem {EVIL}", steps=("first", f"second {EVIL}", "third"), label=1)
+    scores = (0.9, 0.25, None)
+    votes = [StepVote(score=score, segments=segments, stop_reason=StopReason.JUDGED) for score in scores]
+    done = combine_chains(solution, [votes, votes], Usage(code_runs=6), "model", "genprm")
+    return [done, FailedRow(id="broken", problem=EVIL, solution=("s",), error=EVIL)]
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+
+def test_everything_is_there_and_nothing_is_alive():
+    page = render_report(rows(), "Title <b>")
+    tags = Tags()
+    tags.feed(page)
+    names = {tag for tag, _ in tags.seen}
+    assert not names & {"script", "img", "b", "iframe", "link", "object"} - {"b"}
+    assert not any(attribute.startswith("on") for _, attributes in tags.seen for attribute in attributes)
+    assert "49" not in re.sub(r"<style>.*?</style>", "", page, flags=re.S)
+    for words in (
+        "argued",
+        "printed",
+        "problem",
+        "0.250",
+        "unscored",
+        "first error: step 1",
+        "broken",
+        "12 ms",
+        "votes:",
+    ):
+        assert words in page
+
+
+def test_nothing_is_loaded_from_elsewhere():
+    tags = Tags()
+    tags.feed(render_report(rows(), "t"))
+    links = [value for _, attributes in tags.seen for name, value in attributes.items() if name in ("href", "src")]
+    assert links
+    assert all(link.startswith("#") for link in links)
+    assert "url(" not in render_report(rows(), "t")
+
+
+def test_written_whole_or_not_at_all(tmp_path: Path):
+    write_report(rows(), tmp_path / "r.html", "t")
+    assert (tmp_path / "r.html").read_text().rstrip().endswith("</html>")
+    with pytest.raises(OutputError, match="No such file"):
+        write_report(rows(), tmp_path / "missing" / "r.html", "t")
+    assert [path.name for path in tmp_path.iterdir()] == ["r.html"]

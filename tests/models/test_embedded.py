@@ -1,0 +1,38 @@
+"""SmolLM2-135M itself, through the whole loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from genprm import Budget, Verifier
+from genprm.models.embedded import EMBEDDED, embedded_folder
+
+pytestmark = pytest.mark.model
+
+
+def test_weights_are_converted_once():
+    folder = embedded_folder()
+    stamp = (folder / "config.json").stat().st_mtime_ns
+    assert folder == embedded_folder()
+    assert (folder / "config.json").stat().st_mtime_ns == stamp
+    assert sorted(path.name for path in folder.parent.iterdir() if path.name.startswith(f".{EMBEDDED}")) == []
+
+
+def test_a_real_model_argues_writes_code_and_judges(tmp_path: Path):
+    budget = Budget(step_tokens=96, analysis_tokens=40)
+    with Verifier.from_pretrained(sandbox="local", budget=budget) as verifier:
+        report = verifier.verify(
+            "A shop sells 3 boxes of 12 eggs each. How many eggs is that?",
+            ["There are 3 * 12 = 36 eggs.", "So the answer is 38."],
+            votes=2,
+        )
+    assert len(report.steps) == 2
+    assert report.model == EMBEDDED
+    assert report.usage.completion_tokens > 50
+    kinds = {segment.kind.value for step in report.steps for vote in step.votes for segment in vote.segments}
+    assert {"analysis", "code", "judgement"} <= kinds
+    for step in report.steps:
+        assert len(step.votes) == 2
+        assert step.score is None or 0 <= step.score <= 1

@@ -1,0 +1,217 @@
+"""The transformers backend against transformers' own generation, and its promises to the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from genprm.errors import ConfigError, ContextFullError, ModelError
+from genprm.models.base import FinishReason, Sampling
+from genprm.models.transformers_backend import TransformersModel
+
+GREEDY = Sampling(temperature=0)
+
+
+@pytest.fixture(scope="module")
+async def model(tiny_model: Path) -> AsyncIterator[TransformersModel]:
+    loaded = TransformersModel.load(str(tiny_model), slots=4)
+    yield loaded
+    await loaded.close()
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_model: Path):
+    """Greedy continuation and log probabilities by transformers itself."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    network = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+
+    def run(prompt: str, count: int):
+        ids = torch.tensor([tokenizer.encode(prompt, add_special_tokens=False)])
+        output = network.generate(
+            ids, max_new_tokens=count, do_sample=False, return_dict_in_generate=True, output_logits=True,
+            pad_token_id=0, attention_mask=torch.ones_like(ids),
+        )  # fmt: skip
+        logprobs = torch.log_softmax(output.logits[0][0].float(), -1)
+        return tokenizer.decode(output.sequences[0][ids.shape[1] :], skip_special_tokens=True), logprobs
+
+    return run
+
+
+PROMPTS = ["a", "What is 6 * 7?", "x" * 100, "π ≤ ∑ 🙂", "The quick brown fox. " * 8]
+
+
+async def test_greedy_text_is_transformers_own(model: TransformersModel, reference):
+    for prompt in PROMPTS:
+        [completion] = await model.complete(prompt, stop=(), max_tokens=20, sampling=GREEDY)
+        assert completion.text == reference(prompt, 20)[0]
+        assert completion.completion_tokens <= 20
+
+
+async def test_a_batch_of_different_lengths_says_what_each_says_alone(model: TransformersModel, reference):
+    work = [model.complete(prompt, stop=(), max_tokens=25, sampling=GREEDY) for prompt in PROMPTS * 3]
+    texts = [completion.text for [completion] in await asyncio.gather(*work)]
+    assert texts == [reference(prompt, 25)[0] for prompt in PROMPTS] * 3
+
+
+async def test_a_growing_prompt_reuses_its_prefix_and_says_the_same(model: TransformersModel, reference):
+    prompt = "Start"
+    for _ in range(6):
+        [completion] = await model.complete(prompt, stop=(), max_tokens=7, sampling=GREEDY)
+        assert completion.text == reference(prompt, 7)[0]
+        prompt += completion.text + " and"
+
+
+async def test_logprobs_are_those_of_the_model(model: TransformersModel, reference):
+    prompt = "The verdict is "
+    [completion] = await model.complete(prompt, stop=(), max_tokens=1, logprobs=20, sampling=Sampling(seed=3))
+    _, logprobs = reference(prompt, 1)
+    [token] = completion.tokens
+    assert len(token.top) <= 20
+    assert max(token.top.values()) == pytest.approx(float(logprobs.max()), abs=1e-4)
+    assert sum(math.exp(value) for value in token.top.values()) <= 1 + 1e-5
+
+
+async def test_stop_strings_are_cut_off(model: TransformersModel):
+    [whole] = await model.complete("abc", stop=(), max_tokens=30, sampling=GREEDY)
+    stop = whole.text[5:8]
+    [cut] = await model.complete("abc", stop=("never", stop), max_tokens=30, sampling=GREEDY)
+    assert cut.text == whole.text[: whole.text.index(stop)]
+    assert cut.finish_reason is FinishReason.STOP
+    assert whole.finish_reason is FinishReason.LENGTH
+
+
+async def test_seeds_and_n(model: TransformersModel):
+    async def draw(seed: int, n: int) -> list[str]:
+        sampling = Sampling(temperature=1.0, top_k=50, seed=seed)
+        return [each.text for each in await model.complete("abc", stop=(), max_tokens=12, n=n, sampling=sampling)]
+
+    first = await draw(7, 3)
+    assert first == await draw(7, 3)
+    assert first[1:2] == await draw(8, 1)
+    assert len(set(first)) == 3
+
+
+async def test_more_requests_than_slots_all_finish(model: TransformersModel):
+    work = [model.complete(f"p{n}", stop=(), max_tokens=5, sampling=Sampling(seed=n)) for n in range(20)]
+    assert len(await asyncio.wait_for(asyncio.gather(*work), 60)) == 20
+
+
+async def test_a_cancelled_request_frees_its_slot(model: TransformersModel):
+    tasks = [
+        asyncio.create_task(model.complete("abc", stop=(), max_tokens=200, sampling=Sampling(seed=n))) for n in range(4)
+    ]
+    await asyncio.sleep(0.05)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    [completion] = await asyncio.wait_for(model.complete("x", stop=(), max_tokens=3, sampling=GREEDY), 10)
+    assert completion.completion_tokens <= 3
+
+
+async def test_a_full_context(model: TransformersModel):
+    with pytest.raises(ContextFullError, match="256"):
+        await model.complete("x" * 256, stop=(), max_tokens=5, sampling=GREEDY)
+    [completion] = await model.complete("x" * 250, stop=(), max_tokens=50, sampling=GREEDY)
+    assert completion.completion_tokens <= 6
+
+
+async def test_too_many_logprobs(model: TransformersModel):
+    with pytest.raises(ConfigError, match="at most 20"):
+        await model.complete("x", stop=(), max_tokens=1, logprobs=21, sampling=GREEDY)
+
+
+def test_rendering_leaves_the_turn_open(model: TransformersModel):
+    assert model.render([{"role": "user", "content": "Q"}], "<analyze>\n") == (
+        "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n<analyze>\n"
+    )
+
+
+async def test_a_closed_model(tiny_model: Path):
+    closed = TransformersModel.load(str(tiny_model))
+    await closed.close()
+    await closed.close()
+    with pytest.raises(ModelError, match="was closed"):
+        await closed.complete("x", stop=(), max_tokens=1, sampling=GREEDY)
+
+
+def make_adapter(base: Path, folder: Path, scale: float) -> Path:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    wrapped = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(base),
+        LoraConfig(r=4, target_modules=["q_proj", "v_proj"], base_model_name_or_path="the-base"),
+    )
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in wrapped.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, scale)
+    wrapped.save_pretrained(folder)
+    return folder
+
+
+async def test_an_adapter_changes_what_is_said(tiny_model: Path, model: TransformersModel, tmp_path: Path):
+    adapter = make_adapter(tiny_model, tmp_path / "adapter", 2.0)
+    adapted = TransformersModel.load(str(tiny_model), str(adapter))
+    [with_it] = await adapted.complete("abc", stop=(), max_tokens=20, sampling=GREEDY)
+    [without] = await model.complete("abc", stop=(), max_tokens=20, sampling=GREEDY)
+    assert with_it.text != without.text
+    assert adapted.name.endswith("+adapter")
+    await adapted.close()
+
+
+def test_an_adapter_for_another_base(tiny_model: Path, tmp_path: Path):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    other = tmp_path / "other"
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+            num_key_value_heads=2,
+        )
+    ).save_pretrained(other)  # fmt: skip
+    adapter = make_adapter(other, tmp_path / "adapter", 1.0)
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    settings["base_model_name_or_path"] = "some/other-base"
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match="does not fit") as caught:
+        TransformersModel.load(str(tiny_model), str(adapter))
+    assert "some/other-base" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in ("no-such-org/no-such-model", str(tmp_path)):
+        with pytest.raises(ModelError) as caught:
+            TransformersModel.load(name)
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ModelError, match=r"no adapter_config\.json"):
+        TransformersModel.load(*_tiny_and_empty(tmp_path))
+
+
+def _tiny_and_empty(folder: Path) -> tuple[str, str]:
+    import torch
+    from tokenizers import Tokenizer, models
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    model = folder / "model"
+    torch.manual_seed(0)
+    LlamaForCausalLM(
+        LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+    ).save_pretrained(model)
+    core = Tokenizer(models.BPE(vocab={"a": 0, "<e>": 1}, merges=[]))
+    PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<e>").save_pretrained(model)
+    (folder / "empty").mkdir()
+    return str(model), str(folder / "empty")

@@ -1,0 +1,257 @@
+"""Life and death: what is killed leaves nothing behind, and what is lost is said to be lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sandbox import Limits, Sandbox, SandboxLostError, SandboxUnavailableError
+from sandbox.docker_launcher import LABEL, connect_engine, reap
+from sandbox.owner import OWNER_FILE, identity, is_gone, make_directory, reap_directories
+
+STARTED = pytest.mark.parametrize("own_backend", ["local", pytest.param("docker", marks=pytest.mark.docker)])
+
+
+def containers() -> list[str]:
+    client = connect_engine()
+    try:
+        return [each.id for each in client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)]
+    finally:
+        client.close()
+
+
+def directories() -> set[Path]:
+    return {mark.parent for mark in Path("/tmp").glob(f"genprm-*/{OWNER_FILE}")}
+
+
+def eventually(check: Callable[[], bool], seconds: float = 15) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if check():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def kernel_servers(folder: Path) -> list[int]:
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                if str(folder).encode() in Path(f"/proc/{name}/cmdline").read_bytes():
+                    found.append(int(name))
+            except OSError:
+                continue
+    return found
+
+
+@STARTED
+async def test_closing_leaves_nothing(own_backend: str):
+    before = directories()
+    async with Sandbox(own_backend) as box:
+        await box.session()  # not closed by us
+        [mine] = directories() - before
+    assert not mine.exists()
+    assert eventually(lambda: kernel_servers(mine) == [])
+    if own_backend == "docker":
+        assert identity() not in _owners()
+
+
+def _owners() -> list[str]:
+    client = connect_engine()
+    try:
+        found = client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
+        return [each.labels[LABEL] for each in found]
+    finally:
+        client.close()
+
+
+CLIENT = """
+import asyncio, sys
+from sandbox import Sandbox
+async def main():
+    box = Sandbox(sys.argv[1])
+    session = await box.session()
+    print("running", flush=True)
+    await session.run("import subprocess\\nsubprocess.Popen(['sleep', '4321.5'], start_new_session=True)")
+    await session.run("while True: pass", timeout=600)
+asyncio.run(main())
+"""
+
+
+@STARTED
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_killed_client_leaves_nothing(own_backend: str, number: signal.Signals):
+    before = directories()
+    client = subprocess.Popen(
+        [sys.executable, "-c", CLIENT, own_backend], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert client.stdout.readline() == b"running\n"
+    [mine] = directories() - before
+    owner = (mine / OWNER_FILE).read_text()
+    client.send_signal(number)
+    client.wait(20)
+    client.stdout.close()
+    assert eventually(lambda: kernel_servers(mine) == [])
+    assert eventually(lambda: not any(b"4321.5" in line for line in _command_lines()))
+    if own_backend == "docker":
+        assert eventually(lambda: owner not in _owners())
+    assert is_gone(owner)
+    reap_directories()  # what the next start does first
+    assert not mine.exists()
+
+
+def _command_lines() -> list[bytes]:
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(path.read_bytes())
+        except OSError:
+            continue
+    return lines
+
+
+@STARTED
+async def test_killed_server_is_an_exception_and_the_next_session_works(own_backend: str):
+    before = directories()
+    async with Sandbox(own_backend) as box:
+        session = await box.session()
+        [mine] = directories() - before
+        running = asyncio.create_task(session.run("import time\ntime.sleep(60)", timeout=60))
+        await asyncio.sleep(0.3)
+        _kill_server(own_backend, mine)
+        with pytest.raises(SandboxLostError):
+            await asyncio.wait_for(running, 20)
+        assert not session.alive
+        async with await asyncio.wait_for(box.session(), 60) as another:
+            assert (await another.run("print(1)")).stdout == "1\n"
+
+
+def _kill_server(backend: str, folder: Path) -> None:
+    if backend == "local":
+        for pid in kernel_servers(folder):
+            os.kill(pid, signal.SIGKILL)
+        return
+    client = connect_engine()
+    for each in client.containers.list(filters={"label": LABEL}):
+        if any(mount["Source"].startswith(str(folder)) for mount in each.attrs["Mounts"]):
+            each.kill()
+    client.close()
+
+
+@pytest.mark.docker
+def test_containers_of_dead_owners_are_reaped():
+    client = connect_engine()
+    try:
+        boot, namespace, _, _ = identity().split(":")
+        labels = {LABEL: f"{boot}:{namespace}:999999999:1"}
+        dead = client.containers.create("python:3.11-slim", ["sleep", "60"], labels=labels)
+        assert reap(client) >= 1
+        assert dead.id not in containers()
+    finally:
+        client.close()
+
+
+def test_owner_is_alive_until_it_ends():
+    assert not is_gone(identity())
+    assert not is_gone("somebody else's label")
+    boot, namespace, pid, started = identity().split(":")
+    assert is_gone(f"{boot}:{namespace}:{pid}:{int(started) - 1}")
+    assert is_gone(f"another-boot:{namespace}:{pid}:{started}")
+    assert not is_gone(f"{boot}:1:{pid}:1"), "another pid namespace may hold a living owner"
+
+
+def test_reaping_spares_the_living():
+    mine = make_directory()
+    reap_directories()
+    assert mine.exists()
+    shutil.rmtree(mine)
+
+
+async def test_many_sessions_leak_nothing(local_sandbox: Sandbox):
+    async def one() -> None:
+        async with await local_sandbox.session() as session:
+            assert (await session.run("1")).result == "1"
+
+    await one()
+    before = (len(os.listdir("/proc/self/fd")), threading.active_count(), len(asyncio.all_tasks()))
+    for _ in range(10):
+        await asyncio.gather(*(one() for _ in range(10)))
+    await asyncio.sleep(0.1)
+    after = (len(os.listdir("/proc/self/fd")), threading.active_count(), len(asyncio.all_tasks()))
+    assert after[0] <= before[0] + 2
+    assert after[1:] == before[1:]
+
+
+async def test_sixty_four_live_kernels(local_sandbox: Sandbox):
+    sessions = await asyncio.wait_for(asyncio.gather(*(local_sandbox.session() for _ in range(64))), 60)
+    results = await asyncio.gather(*(session.run("import os; os.getpid()") for session in sessions))
+    assert len({result.result for result in results}) == 64
+    await asyncio.gather(*(session.close() for session in sessions))
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("unix:///nonexistent/docker.sock", "no Docker engine answers"),
+        ("tcp://127.0.0.1:1", "no Docker engine answers"),
+    ],
+)
+async def test_no_engine_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, host: str, words: str):
+    monkeypatch.setenv("DOCKER_HOST", host)
+    with pytest.raises(SandboxUnavailableError, match=words):
+        await Sandbox("docker").start()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user without rights")
+def test_engine_without_rights():
+    """As another user, who may not open the engine's socket."""
+    listener = socket.socket(socket.AF_UNIX)
+    path = Path("/tmp") / f"no-rights-{os.getpid()}.sock"
+    listener.bind(str(path))
+    path.chmod(0o600)
+    # Modules are imported first: the other user cannot read them.
+    code = (
+        "import os, docker\nfrom sandbox.docker_launcher import connect_engine\n"
+        "try: connect_engine()\nexcept Exception: pass\n"
+        "os.setuid(65534)\nconnect_engine()"
+    )
+    environment = {**os.environ, "DOCKER_HOST": f"unix://{path}", "HOME": "/tmp"}
+    command = [sys.executable, "-c", code.replace("connect_engine()\nexcept", "docker.from_env(timeout=1)\nexcept")]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    finally:
+        listener.close()
+        path.unlink()
+    assert "no right to talk to the Docker engine" in done.stderr.splitlines()[-1], done.stderr
+
+
+async def test_directory_without_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    with pytest.raises(SandboxUnavailableError, match="no directory of kernel servers"):
+        await Sandbox(f"unix:{tmp_path}/missing").start()
+    monkeypatch.setattr("sandbox.launch.START_DEADLINE", 0.2)
+    with pytest.raises(SandboxUnavailableError, match="no kernel server in"):
+        await Sandbox(f"unix:{tmp_path}").start()
+
+
+def test_unknown_backend():
+    with pytest.raises(ValueError, match="expected docker, local or unix:DIRECTORY"):
+        Sandbox("podman")
+
+
+@pytest.mark.parametrize("field", ["timeout", "memory_mib", "processes", "file_mib", "output_bytes", "disk_mib"])
+def test_limits_are_positive(field: str):
+    for value in (0, -1):
+        with pytest.raises(ValueError, match=field):
+            Limits(**{field: value})
