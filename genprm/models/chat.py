@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import httpx
 
 from genprm.errors import ModelError
 from genprm.models.base import Message
+
+
+HUB_DEADLINE = 5.0
+"""Seconds within which the hub must answer before it counts as out of reach."""
 
 
 def render_chat(tokenizer: Any, messages: Sequence[Message], prefix: str) -> str:
@@ -27,6 +35,7 @@ def load_tokenizer(name: str, **options: Any) -> Any:
     Raises:
         ModelError: there is none, or transformers is not installed.
     """
+    _settle_hub(name)
     try:
         from transformers import AutoTokenizer
     except ImportError as error:
@@ -34,7 +43,20 @@ def load_tokenizer(name: str, **options: Any) -> Any:
     try:
         return AutoTokenizer.from_pretrained(name, **options)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"no tokenizer for {name!r}: {first_line(error)}") from error
+        raise ModelError(f"{name!r} cannot be loaded: {first_line(error)}") from error
+
+
+def _settle_hub(name: str) -> None:
+    """Where the hub cannot be reached, use what it sent earlier, at once: by itself it would try for a minute."""
+    if Path(name).exists() or importlib.util.find_spec("huggingface_hub") is None:
+        return
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE:
+        try:
+            httpx.head(constants.ENDPOINT, timeout=HUB_DEADLINE)
+        except httpx.HTTPError:
+            constants.HF_HUB_OFFLINE = True
 
 
 def first_line(error: BaseException) -> str:
