@@ -48,8 +48,8 @@ def test_the_demo_in_two_containers():
         up = compose("up", "--build", "--abort-on-container-exit", "--exit-code-from", "demo", timeout=2000)
         assert up.returncode == 0, up.stdout[-4000:] + up.stderr[-4000:]
         [demo] = docker("ps", "-aq", "--filter", f"name={PROJECT}.demo").decode().split()
-        archive = tarfile.open(fileobj=BytesIO(docker("cp", f"{demo}:/out/results.jsonl", "-")))
-        rows = [json.loads(line) for line in archive.extractfile("results.jsonl")]
+        with tarfile.open(fileobj=BytesIO(docker("cp", f"{demo}:/out/results.jsonl", "-"))) as archive:
+            rows = [json.loads(line) for line in archive.extractfile("results.jsonl")]
         assert len(rows) >= 16
         assert all(row["unscored"] == 0 for row in rows)
         assert sum(row["usage"]["code_runs"] for row in rows) > 10

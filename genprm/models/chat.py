@@ -12,7 +12,6 @@ import httpx
 from genprm.errors import ModelError
 from genprm.models.base import Message
 
-
 HUB_DEADLINE = 5.0
 """Seconds within which the hub must answer before it counts as out of reach."""
 
