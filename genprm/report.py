@@ -13,7 +13,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from genprm.errors import OutputError
-from genprm.records import NO_ERROR, OutputRow, Segment, SegmentKind, StepVerification, Verification
+from genprm.records import NO_ERROR, OutputRow, Segment, SegmentKind, StepVerification, Verdict, Verification
 
 
 def render_report(rows: Sequence[OutputRow], title: str) -> str:
@@ -26,6 +26,7 @@ def render_report(rows: Sequence[OutputRow], title: str) -> str:
         title=title,
         rows=rows,
         done=[row for row in rows if isinstance(row, Verification)],
+        labelled=any(row.label is not None for row in rows),
         NO_ERROR=NO_ERROR,
         color=_color,
         mark=_mark,
@@ -53,8 +54,11 @@ def write_report(rows: Sequence[OutputRow], path: Path, title: str) -> None:
 
 
 def _color(score: float | None) -> str:
-    """Red over amber to green, by hue; grey for a step without a score."""
-    return "var(--grey)" if score is None else f"hsl({round(score * 125)} 60% var(--lightness))"
+    """Green from 0.5 on, red below, paler towards the border between them; grey for a step without a score."""
+    if score is None:
+        return "var(--grey)"
+    hue = 4 if Verdict.of(score) is Verdict.INCORRECT else 140
+    return f"hsl({hue} 62% var(--lightness) / {0.4 + 1.2 * abs(score - 0.5):.2f})"
 
 
 def _mark(step: StepVerification) -> str:
