@@ -32,7 +32,7 @@ def pss_mib(pids: list[int]) -> float:
     return total / 1024 / len(pids)
 
 
-async def ours(backend: str, count: int) -> dict[str, float]:
+async def ours(backend: str, count: int) -> dict[str, float | None]:
     starts, cells, sessions, pids = [], [], [], []
     async with Sandbox(backend, sessions=1024) as sandbox:
         for _ in range(count):
@@ -47,7 +47,8 @@ async def ours(backend: str, count: int) -> dict[str, float]:
             cells.append(time.perf_counter() - begun)
         for session in sessions:
             pids.append(int((await session.run("import os; os.getpid()")).result or 0))
-        memory = pss_mib(pids) if backend == "local" else float("nan")
+        # In a container the kernels have pids of their own, and other users: their memory cannot be read from here.
+        memory = round(pss_mib(pids), 1) if backend == "local" else None
         await asyncio.gather(*(session.close() for session in sessions))
     return {"start_ms": _median(starts), "cell_ms": _median(cells), "pss_mib": memory}
 
@@ -68,7 +69,7 @@ async def stock(count: int) -> dict[str, float]:
         begun = time.perf_counter()
         await managers[0][1].execute_interactive("pass", timeout=60)
         cells.append(time.perf_counter() - begun)
-    memory = pss_mib([manager.provisioner.pid for manager, _ in managers])
+    memory = round(pss_mib([manager.provisioner.pid for manager, _ in managers]), 1)
     for manager, client in managers:
         client.stop_channels()
         await manager.shutdown_kernel(now=True)
@@ -86,7 +87,7 @@ async def main() -> None:
     options = parser.parse_args()
     mine = await ours(options.backend, options.count)
     theirs = await stock(min(options.count, 8))
-    ratios = {name: round(theirs[name] / mine[name], 1) for name in mine if mine[name] == mine[name]}
+    ratios = {name: round(theirs[name] / mine[name], 1) for name in mine if mine[name] is not None}
     print(json.dumps({"backend": options.backend, "ours": mine, "stock": theirs, "times_better": ratios}))
 
 

@@ -95,7 +95,7 @@ class OpenAIModel(ModelBackend):
                 problem = f"{type(error).__name__} {error}".strip()
             else:
                 if response.status_code < 400:
-                    return dict(response.json())
+                    return _object(response, self.name)
                 problem = f"status {response.status_code}: {response.text[:300]}"
                 if response.status_code == 400 and "context length" in response.text:
                     raise ContextFullError(f"{self.name}: {problem}")
@@ -105,6 +105,13 @@ class OpenAIModel(ModelBackend):
                 await asyncio.sleep(wait)
                 wait *= 2
         raise ModelError(f"{self.name}: no answer after {ATTEMPTS} tries, last {problem}")
+
+
+def _object(response: httpx.Response, name: str) -> dict[str, Any]:
+    try:
+        return dict(response.json())
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{name}: the server's answer is not a completion: {response.text[:100]!r}") from error
 
 
 async def _served_models(base_url: str, key: str) -> list[str]:

@@ -63,6 +63,19 @@ def below(root: int, processes: dict[int, Process]) -> list[int]:
     return found
 
 
+def children(pid: int) -> list[int]:
+    """The children of one process, zombies included. Much cheaper than reading the whole table."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children") as listing:
+                found += map(int, listing.read().split())
+    except OSError:
+        # The process is gone, or its threads come and go, or this kernel does not keep the list.
+        return [child for child, process in table().items() if process.parent == pid]
+    return found
+
+
 def signal_process(pid: int, number: int) -> None:
     """Send a signal; a process that is gone already is none of our trouble."""
     try:
@@ -71,15 +84,23 @@ def signal_process(pid: int, number: int) -> None:
         pass
 
 
-def kill_below(root: int, spare: set[int]) -> None:
-    """Stop, then kill all descendants of ``root`` but ``spare``, until none is left."""
+def kill_below(root: int) -> None:
+    """Stop, then kill all descendants of ``root``, until none is left."""
     for _ in range(100):
-        pids = [pid for pid in below(root, table()) if pid not in spare]
+        pids = below(root, table()) if children(root) else []
         if not pids:
             return
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for pid in pids:
                 signal_process(pid, number)
+
+
+def kill_orphans(known: set[int]) -> None:
+    """Kill our children that are not ``known``: left behind by a kernel that died, they have become ours."""
+    for pid in children(os.getpid()):
+        if pid not in known:
+            kill_below(pid)
+            signal_process(pid, signal.SIGKILL)
 
 
 def wipe_user(uid: int) -> NoReturn:

@@ -305,7 +305,7 @@ class Server:
             child.reason = reason
             if child.uid is None:
                 processes.signal_process(child.pid, signal.SIGSTOP)
-                processes.kill_below(child.pid, set())
+                processes.kill_below(child.pid)
             processes.signal_process(child.pid, signal.SIGKILL)
 
     def _reap(self) -> None:
@@ -329,9 +329,7 @@ class Server:
         event = {"event": "exit", "kernel": child.name, "code": max(code, 0), "signal": max(-code, 0), "reason": reason}
         child.client.send(event)
         if child.uid is None:
-            spare = {other.pid for other in self._children.values() if other is not child}
-            spare |= set().union(*(processes.below(pid, processes.table()) for pid in spare))
-            processes.kill_below(os.getpid(), spare)
+            processes.kill_orphans({other.pid for other in self._children.values()})
             self._forget(child)
             return
         self._wipe(child, child.uid)
