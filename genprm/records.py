@@ -164,8 +164,8 @@ class Usage(Record):
         )
 
 
-class Verification(Record):
-    """The output row: a solution, verified."""
+class Row(Record):
+    """What every output row has, whatever became of the solution."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     id: str
@@ -174,6 +174,11 @@ class Verification(Record):
     """The steps' texts, so that the row can be read by itself."""
     label: int | None = None
     """Gold first error, if the input had one."""
+
+
+class Verification(Row):
+    """The output row: a solution, verified."""
+
     first_error: int = Field(ge=NO_ERROR)
     """The first step whose verdict is ``incorrect``, -1 for none. Look at `settled` before relying on it."""
     score: float | None = Field(ge=0, le=1)
@@ -192,14 +197,9 @@ class Verification(Record):
         return all(step.score is not None for step in self.steps[:end])
 
 
-class FailedRow(Record):
+class FailedRow(Row):
     """A solution that could not be verified, in its place among the output rows."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
-    id: str
-    problem: str
-    solution: tuple[str, ...]
-    label: int | None = None
     error: str
     """One line that says why."""
 

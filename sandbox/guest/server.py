@@ -111,6 +111,7 @@ class Server:
         """Serve until SIGTERM, or until the owner leaves."""
         self._missing = preload()
         confine.prctl(confine.PR_SET_CHILD_SUBREAPER, 1)
+        remove_dead_siblings(os.path.dirname(self._folder))
         old = os.umask(0o007)
         os.mkdir(self._folder, 0o770)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -382,6 +383,21 @@ class Server:
         while self._children and time.monotonic() < deadline:
             self._reap()
             time.sleep(0.01)
+
+
+def remove_dead_siblings(directory: str) -> None:
+    """Remove what servers that were killed have left in a directory that is shared by several."""
+    for entry in os.scandir(directory):
+        control = os.path.join(entry.path, "control")
+        if not entry.is_dir(follow_symlinks=False) or not os.path.exists(control):
+            continue
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(control)
+            except ConnectionRefusedError:
+                shutil.rmtree(entry.path, ignore_errors=True)
+            except OSError:
+                continue
 
 
 def _seed() -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -148,6 +149,25 @@ def _kill_server(backend: str, folder: Path) -> None:
         if any(mount["Source"].startswith(str(folder)) for mount in each.attrs["Mounts"]):
             each.kill()
     client.close()
+
+
+def test_a_restarted_server_removes_what_its_predecessor_left():
+    """As a service whose directory of sockets outlives it."""
+    with tempfile.TemporaryDirectory(prefix="genprm-test-", dir="/tmp") as folder:
+        command = [sys.executable, "-m", "sandbox.guest", "--directory", folder]
+
+        def start_and_kill(before: set[Path]) -> set[Path]:
+            server = subprocess.Popen(command, start_new_session=True)
+            assert eventually(lambda: set(Path(folder).glob("*/control")) - before)
+            left = set(Path(folder).glob("*/control"))
+            server.kill()
+            server.wait(10)
+            return left
+
+        first = start_and_kill(set())
+        second = start_and_kill(first)
+        assert len(first) == len(second) == 1
+        assert not first & second
 
 
 @pytest.mark.docker
