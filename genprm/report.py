@@ -38,14 +38,23 @@ def render_report(rows: Sequence[OutputRow], title: str) -> str:
 
 
 def write_report(rows: Sequence[OutputRow], path: Path, title: str) -> None:
-    """Write the page, whole or not at all.
+    """Write the page.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_text(path, render_report(rows, title))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, whole or not at all.
 
     Raises:
         OutputError: it cannot be written.
     """
     staged = path.with_name(path.name + ".new")
     try:
-        staged.write_text(render_report(rows, title), encoding="utf-8")
+        staged.write_text(text, encoding="utf-8")
         staged.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -39,7 +39,7 @@ def _cells(row: Verification) -> tuple[Text | str, ...]:
     if not row.settled:
         named = "unscored" if row.first_error == NO_ERROR else f"{named}?"
     score = "-" if row.score is None else f"{row.score:.2f}"
-    return row.id, glyphs, named, score, str(row.usage.code_runs), _against_label(row)
+    return Text(row.id), glyphs, named, score, str(row.usage.code_runs), _against_label(row)
 
 
 def _against_label(row: Verification) -> Text:
@@ -50,7 +50,7 @@ def _against_label(row: Verification) -> Text:
 
 
 def _failed_cells(row: FailedRow) -> tuple[Text | str, ...]:
-    return row.id, Text("failed", style="red"), "-", "-", "-", Text(row.error, style="red")
+    return Text(row.id), Text("failed", style="red"), "-", "-", "-", Text(row.error, style="red")
 
 
 def _totals(rows: Sequence[OutputRow]) -> str:

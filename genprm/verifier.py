@@ -85,10 +85,10 @@ class AsyncVerifier:
         await box.start()
         try:
             backend = await asyncio.to_thread(TransformersModel.load, name, adapter)
+            return cls(backend, box, **options)
         except BaseException:
             await box.close()
             raise
-        return cls(backend, box, **options)
 
     async def __aenter__(self) -> AsyncVerifier:
         return self

@@ -6,6 +6,7 @@ What is covered, by which backend, and what is not: see docs/sandbox.md.
 from sandbox.errors import (
     SandboxError,
     SandboxLostError,
+    SandboxRefusedError,
     SandboxTimeoutError,
     SandboxUnavailableError,
     SessionClosedError,
@@ -23,6 +24,7 @@ __all__ = [
     "Sandbox",
     "SandboxError",
     "SandboxLostError",
+    "SandboxRefusedError",
     "SandboxTimeoutError",
     "SandboxUnavailableError",
     "Session",

@@ -47,7 +47,7 @@ def connect_engine() -> docker.DockerClient:
     try:
         client = docker.from_env(timeout=API_TIMEOUT)
         client.ping()
-    except DockerException as error:
+    except (DockerException, OSError) as error:
         text = str(error)
         if "Permission denied" in text or "PermissionError" in text:
             raise SandboxUnavailableError(
@@ -118,7 +118,8 @@ class DockerLauncher(Launcher):
             # Root in the container has no right to override file modes: it gets in by our group.
             os.chown(shared, -1, os.getgid())
             shared.chmod(0o770)
-            # Per-user process limits are counted by the host's kernel over all containers: no range is used twice.
+            # Per-user process limits are counted by the host's kernel over all containers, so each gets a range of
+            # its own, by chance.
             uid_base = 100_000_000 + random.SystemRandom().randrange(100_000) * 10_000
             self._container = client.containers.run(
                 image_tag(),
@@ -142,7 +143,7 @@ class DockerLauncher(Launcher):
             self._container.reload()
         except NotFound:
             return "its container ended at once"
-        except DockerException as error:
+        except (DockerException, OSError) as error:
             return _reason(error)
         return None if self._container.status in ("created", "running") else f"its container {self._container.status}"
 

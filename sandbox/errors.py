@@ -15,6 +15,10 @@ class SandboxUnavailableError(SandboxError):
     """No kernel server could be started or found: no engine, no rights, no image, an empty directory."""
 
 
+class SandboxRefusedError(SandboxError):
+    """The kernel server is there, but could not do what it was asked: no process, no space for another kernel."""
+
+
 class SandboxLostError(SandboxError):
     """A kernel server went away (container killed, engine restarted) while sessions were open on it.
 

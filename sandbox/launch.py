@@ -12,6 +12,7 @@ import abc
 import asyncio
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -116,6 +117,17 @@ class LocalLauncher(Launcher):
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _answers(control: Path) -> bool:
+    """Whether somebody listens: a server that was killed leaves its socket behind."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(control))
+        except OSError:
+            return False
+    return True
+
+
 class FoundLauncher(Launcher):
     """Kernel servers that run already, each with a directory of its own below ``directory``."""
 
@@ -127,7 +139,7 @@ class FoundLauncher(Launcher):
         if not self._directory.is_dir():
             raise SandboxUnavailableError(f"no directory of kernel servers at {self._directory}")
         while time.monotonic() < deadline:
-            found = [control.parent for control in sorted(self._directory.glob("*/control"))]
+            found = [control.parent for control in sorted(self._directory.glob("*/control")) if _answers(control)]
             if found:
                 return found
             await asyncio.sleep(POLL)

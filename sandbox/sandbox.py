@@ -11,14 +11,14 @@ from types import TracebackType
 
 import zmq.asyncio
 
-from sandbox.errors import SandboxError, SandboxLostError, SandboxUnavailableError
+from sandbox.errors import SandboxError, SandboxLostError
 from sandbox.launch import FoundLauncher, Launcher, LocalLauncher
 from sandbox.limits import Limits
 from sandbox.server import KernelServer
 from sandbox.session import Session
 
 MESSAGE_BYTES = 1 << 25
-"""A message larger than this is not received at all: its connection is cut."""
+"""A message frame larger than this is not received at all: its connection is cut."""
 
 
 def make_launcher(backend: str, limits: Limits, say: Callable[[str], None]) -> Launcher:
@@ -66,7 +66,8 @@ class Sandbox:
     ) -> None:
         self.backend = backend
         self.limits = limits or Limits()
-        self._launcher = make_launcher(backend, self.limits, say or (lambda line: print(line, file=sys.stderr)))
+        self._say = say or (lambda line: print(line, file=sys.stderr))
+        self._launcher = make_launcher(backend, self.limits, self._say)
         self._slots = asyncio.Semaphore(sessions)
         self._servers: list[KernelServer] = []
         self._starting = asyncio.Lock()
@@ -87,7 +88,11 @@ class Sandbox:
         Raises:
             SandboxUnavailableError: there is no way to run code; the message says what to do.
         """
-        await self._living_servers()
+        try:
+            await self._living_servers()
+        except BaseException:
+            await self.close()
+            raise
 
     async def session(self) -> Session:
         """Open a session on a fresh kernel. Waits while as many are open as may be.
@@ -125,6 +130,7 @@ class Sandbox:
             self._context = zmq.asyncio.Context()
             self._context.setsockopt(zmq.MAXMSGSIZE, MESSAGE_BYTES)
             self._context.setsockopt(zmq.LINGER, 0)
+            self._context.setsockopt(zmq.RECONNECT_IVL, -1)  # never: whoever binds the path next is not our kernel
             self._context.set(zmq.MAX_SOCKETS, 16384)
         session = Session(server, answer["kernel"], answer["key"], self.limits, self._context)
         try:
@@ -144,8 +150,13 @@ class Sandbox:
             for folder in await self._launcher.launch():
                 try:
                     self._servers.append(await KernelServer.connect(folder))
-                except SandboxUnavailableError as error:
-                    refusal = error  # a server that was killed leaves its directory behind: try the others
+                except SandboxError as error:
+                    refusal = error  # killed a moment ago, or hung: try the others
+            missing = sorted({name for server in self._servers for name in server.about["missing"]})
+            if missing:
+                self._say(
+                    f"sandbox: not installed where code runs, so that it cannot be imported: {', '.join(missing)}"
+                )
             if not self._servers:
                 with contextlib.suppress(SandboxError):
                     await self._launcher.close()

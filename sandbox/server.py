@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sandbox.errors import SandboxLostError, SandboxTimeoutError, SandboxUnavailableError
+from sandbox.errors import SandboxLostError, SandboxRefusedError, SandboxTimeoutError, SandboxUnavailableError
 
 REQUEST_DEADLINE = 30.0
 """Seconds within which the server must answer a request. A fork takes milliseconds; a loaded machine, more."""
@@ -66,7 +66,7 @@ class KernelServer:
         Raises:
             SandboxLostError: the server is gone.
             SandboxTimeoutError: it did not answer within ``deadline`` seconds.
-            SandboxUnavailableError: it answered that it cannot.
+            SandboxRefusedError: it answered that it cannot.
         """
         if self._lost:
             raise SandboxLostError(f"kernel server {self.folder.name} is gone")
@@ -87,7 +87,7 @@ class KernelServer:
         finally:
             self._replies.pop(number, None)
         if not answer["ok"]:
-            raise SandboxUnavailableError(f"kernel server {self.folder.name}: {answer['error']}")
+            raise SandboxRefusedError(f"kernel server {self.folder.name}: {answer['error']}")
         return answer
 
     def on_exit(self, kernel: str, callback: Callable[[dict[str, Any] | None], None]) -> None:
@@ -117,6 +117,10 @@ class KernelServer:
                         callback(message)
                 elif (reply := self._replies.get(message["id"])) and not reply.done():
                     reply.set_result(message)
+                elif "kernel" in message:
+                    # Whoever asked for this kernel has been cancelled, or has given up waiting.
+                    unwanted = {"id": next(self._numbers), "op": "kill", "kernel": message["kernel"]}
+                    self._writer.write(json.dumps(unwanted).encode() + b"\n")
         except (OSError, ValueError):
             pass  # a connection that breaks, or talks nonsense, is lost: said below
         finally:

@@ -13,7 +13,13 @@ from typing import Any
 import zmq.asyncio
 from jupyter_client.asynchronous.client import AsyncKernelClient
 
-from sandbox.errors import SandboxError, SandboxLostError, SandboxTimeoutError, SessionClosedError
+from sandbox.errors import (
+    SandboxError,
+    SandboxLostError,
+    SandboxTimeoutError,
+    SandboxUnavailableError,
+    SessionClosedError,
+)
 from sandbox.limits import Limits
 from sandbox.result import RunError, RunResult, RunStatus
 from sandbox.server import KernelServer
@@ -74,7 +80,7 @@ class Session:
         self._ended = asyncio.Event()
         self._exit: dict[str, Any] | None = None
         self._broken = ""
-        self._closed = False
+        self._closing: asyncio.Task[None] | None = None
         server.on_exit(name, self._on_exit)
 
     async def __aenter__(self) -> Session:
@@ -88,7 +94,7 @@ class Session:
     @property
     def alive(self) -> bool:
         """Whether the session takes another cell."""
-        return not (self._closed or self._ended.is_set())
+        return self._closing is None and not self._ended.is_set()
 
     async def open(self) -> None:
         """Connect to the kernel's channels, once; they are never reconnected by path.
@@ -96,7 +102,10 @@ class Session:
         Raises:
             SandboxError: the kernel does not answer.
         """
-        self._client.start_channels(shell=True, iopub=True, stdin=False, hb=False, control=False)
+        try:
+            self._client.start_channels(shell=True, iopub=True, stdin=False, hb=False, control=False)
+        except zmq.ZMQError as error:
+            raise SandboxUnavailableError(f"no socket for kernel {self._name}: {error}") from error
         self._readers = [
             asyncio.create_task(self._read(self._client.iopub_channel, self._on_iopub), name=f"iopub {self._name}"),
             asyncio.create_task(self._read(self._client.shell_channel, self._on_reply), name=f"shell {self._name}"),
@@ -132,10 +141,12 @@ class Session:
                 await self._stop(cell)
             elif self._exit:
                 await self._finish_reading(cell)
+            if self._exit and self._exit.get("reason") == "container memory":
+                raise SandboxLostError("the container ran out of memory, and the kernel was killed for it")
             if self._ended.is_set() and not self._exit:
                 raise SandboxLostError(f"kernel server {self._server.folder.name} went away while code was running")
         except asyncio.CancelledError:
-            await asyncio.shield(self.close())
+            await self.close()
             raise
         finally:
             self._cell = None
@@ -143,9 +154,12 @@ class Session:
 
     async def close(self) -> None:
         """Destroy the kernel with everything it left behind. Safe to call twice; never raises for a dead server."""
-        if self._closed:
-            return
-        self._closed = True
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name=f"close {self._name}")
+        # Whoever waits may be cancelled; the kernel is destroyed all the same.
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         for task in self._readers:
             task.cancel()
         await asyncio.gather(*self._readers, return_exceptions=True)
@@ -189,8 +203,11 @@ class Session:
             if await self._finish(cell, self._limits.grace) and not cell.flooded:
                 return
         await self._server.request("kill", kernel=self._name)
-        async with asyncio.timeout(WELCOME_DEADLINE):
-            await self._ended.wait()
+        try:
+            async with asyncio.timeout(WELCOME_DEADLINE):
+                await self._ended.wait()
+        except TimeoutError as error:
+            raise SandboxTimeoutError(f"kernel {self._name} was not ended in {WELCOME_DEADLINE} s") from error
 
     def _outcome(self, cell: _Cell, timed_out: bool, seconds: float, duration: float) -> RunResult:
         error = _error_of(cell.reply)
@@ -264,7 +281,7 @@ class Session:
         # The kernel keeps to the limit by itself; only one that forges messages gets here with more.
         cell.received += len(text)
         if cell.received <= cell.limit:
-            into.append(text)
+            into.append(_clean(text))
         elif cell.received > 4 * cell.limit:
             cell.flooded = True
             cell.done.set()
@@ -294,9 +311,15 @@ class Session:
         self._ended.set()
 
 
+def _clean(text: str) -> str:
+    """``text`` with lone surrogates spelled out: an honest kernel sends none, and nobody could encode them."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _error_of(reply: dict[str, Any] | None) -> RunError | None:
     """The error in an ``execute_reply``; raises if the guest made one up that has the wrong types."""
     if reply is None or reply["status"] == "ok":
         return None
     name, value, trace = reply["ename"], reply["evalue"], "\n".join(reply["traceback"])
-    return RunError(name=name[:ERROR_TEXT], value=value[:ERROR_TEXT], traceback=trace[:ERROR_TEXT])
+    name, value, trace = (_clean(text[:ERROR_TEXT]) for text in (name, value, trace))
+    return RunError(name=name, value=value, traceback=trace)

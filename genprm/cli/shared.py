@@ -166,11 +166,13 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-def check_folder(path: Path | None) -> None:
-    """Refuse an output in a folder that does not exist, before any work is done.
+def check_target(path: Path | None) -> None:
+    """Refuse an output that cannot be written, before any work is done.
 
     Raises:
-        OutputError: it does not.
+        OutputError: its folder does not exist, or it is a folder itself.
     """
     if path is not None and not path.resolve().parent.is_dir():
         raise OutputError(f"{path}: no such folder")
+    if path is not None and path.is_dir():
+        raise OutputError(f"{path}: is a folder, expected the name of a file")

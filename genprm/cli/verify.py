@@ -9,15 +9,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from genprm.batch import verify_rows
 from genprm.cli import shared
 from genprm.cli.shared import EXIT_UNSCORED, say
-from genprm.errors import InputError
+from genprm.errors import InputError, OutputError
 from genprm.evaluation import EvaluationResult, evaluate
 from genprm.options import RunOptions
 from genprm.records import OutputRow, Solution, Verification
-from genprm.report import write_report
+from genprm.report import write_report, write_text
 from genprm.rows import read_solutions
 from genprm.summary import print_summary
 
@@ -39,16 +40,16 @@ def verify(
     target = None if output in (None, "-") else Path(str(output))
     with shared.refusing():
         for path in (target, html):
-            shared.check_folder(path)
+            shared.check_target(path)
         solutions = read_solutions(file, limit)
     rows = shared.run(verify_rows(solutions, options, target, say))
-    if html is not None:
-        with shared.refusing():
-            write_report(rows, html, f"Verification of {'standard input' if file == '-' else Path(file).name}")
     if output == "-":
         for row in rows:
             sys.stdout.write(row.model_dump_json() + "\n")
         sys.stdout.flush()
+    if html is not None:
+        with shared.refusing():
+            write_report(rows, html, f"Verification of {'standard input' if file == '-' else Path(file).name}")
     print_summary(rows, Console(stderr=output == "-", highlight=False))
     raise typer.Exit(0 if all(isinstance(row, Verification) and not row.unscored for row in rows) else EXIT_UNSCORED)
 
@@ -60,7 +61,7 @@ def processbench(
     files: Annotated[list[str], typer.Argument(help="Labelled rows; each file is a subset, named after it.")],
     json: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for the rows, one file per subset.")
+        Path | None, typer.Option("-o", "--output", help="Folder for the rows of all subsets (rows.jsonl).")
     ] = None,
     limit: shared.Limit = None,
 ) -> None:
@@ -69,18 +70,18 @@ def processbench(
     Exit status 0: every row has a settled answer. 1: some have none (they count as wrong). 2: nothing was done.
     """
     with shared.refusing():
-        shared.check_folder(json)
-        shared.check_folder(output)
+        shared.check_target(json)
         subsets = {Path(file).stem: _labelled(file, limit) for file in files}
         if len(subsets) < len(files):
             raise InputError("two files have the same name: subsets are named after their files")
-    if output is not None:
-        output.mkdir(exist_ok=True)
+        if output is not None:
+            _make_folder(output)
     rows = shared.run(_verify_subsets(subsets, options, output))
     result = evaluate(rows)
-    if json is not None:
-        json.write_text(result.model_dump_json(indent=2) + "\n")
     _print_result(result)
+    if json is not None:
+        with shared.refusing():
+            write_text(json, result.model_dump_json(indent=2) + "\n")
     raise typer.Exit(EXIT_UNSCORED if any(subset.unscored for subset in result.subsets.values()) else 0)
 
 
@@ -91,6 +92,13 @@ async def _verify_subsets(
     everything = [solution for solutions in subsets.values() for solution in solutions]
     rows = iter(await verify_rows(everything, options, folder / "rows.jsonl" if folder else None, say))
     return {name: [next(rows) for _ in solutions] for name, solutions in subsets.items()}
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror or error}") from error
 
 
 def _labelled(file: str, limit: int | None) -> list[Solution]:
@@ -111,7 +119,7 @@ def _print_result(result: EvaluationResult) -> None:
     for name, subset in result.subsets.items():
         shares = (subset.f1, subset.error_accuracy, subset.correct_accuracy)
         counts = (subset.rows, subset.unscored, subset.tokens)
-        table.add_row(name, *map(_share, shares), *map(str, counts))
+        table.add_row(Text(name), *map(_share, shares), *map(str, counts))
     table.add_row("average", _share(result.average_f1), style="bold")
     Console(highlight=False).print(table)
 

@@ -87,11 +87,15 @@ class Batcher:
             self._wake.notify()
 
     def close(self) -> None:
-        """Stop decoding; requests that are not done never resolve."""
+        """Stop decoding; requests that are not done fail."""
         with self._wake:
             self._closed = True
             self._wake.notify()
         self._thread.join(timeout=30)
+        gone = RuntimeError("the model was closed")
+        self._fail(gone)
+        while self._waiting:
+            self._waiting.popleft().resolve(gone)
 
     def _run(self) -> None:
         while True:
@@ -160,12 +164,13 @@ class Batcher:
         self._clock += 1
         slot.used = self._clock
         token = _draw(logits, request)
+        if request.logprobs:
+            # Also where the model ends its text: what else it might have said is what a judgement is read from.
+            request.choices.append(self._choice(logits, token, request.logprobs))
         if token in self._end_tokens:
             self._finish(slot, FinishReason.STOP, None)
             return
         request.written.append(token)
-        if request.logprobs:
-            request.choices.append(self._choice(logits, token, request.logprobs))
         slot.next_token = token
         ending = self._tokenizer.decode(request.written[-STOP_WINDOW:], skip_special_tokens=True)
         if any(stop in ending for stop in request.stop):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from jinja2.exceptions import TemplateError
 
 from genprm.errors import ModelError
 from genprm.models.base import Message
@@ -20,11 +21,14 @@ def render_chat(tokenizer: Any, messages: Sequence[Message], prefix: str) -> str
     """The prompt for ``messages`` with an assistant's turn that begins with ``prefix`` and stays open.
 
     Raises:
-        ModelError: the tokenizer has no chat template.
+        ModelError: the tokenizer has no chat template, or it refuses these messages (some know no system role).
     """
     if not tokenizer.chat_template:
         raise ModelError(f"{tokenizer.name_or_path} has no chat template: it was not trained on conversations")
-    text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    try:
+        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        raise ModelError(f"the chat template of {tokenizer.name_or_path} refuses: {first_line(error)}") from error
     return str(text) + prefix
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ FIRST_WAIT = 0.5
 REQUEST_DEADLINE = 600.0
 """Seconds for one request."""
 IN_FLIGHT = 64
+CONTEXT_FULL = re.compile(r"context[ _](length|size|window)|maximum model length", re.IGNORECASE)
+"""How servers say that a prompt and what it asks for are longer than the context."""
 
 
 class OpenAIModel(ModelBackend):
@@ -72,10 +75,12 @@ class OpenAIModel(ModelBackend):
             "logprobs": logprobs or None, "temperature": sampling.temperature, "top_p": sampling.top_p,
             "top_k": sampling.top_k, "seed": sampling.seed, "add_special_tokens": False,
         }  # fmt: skip
-        answer = await self._post({name: value for name, value in body.items() if value is not None})
+        answer = await self._post_fitting({name: value for name, value in body.items() if value is not None})
         try:
             usage = answer.get("usage") or {}
             choices = sorted(answer["choices"], key=lambda choice: choice["index"])
+            if len(choices) != n:
+                raise ValueError(f"{len(choices)} choices, not {n}")
             return [_completion(choice, usage, n) for choice in choices]
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{self.name}: the server's answer is not a completion: {error!r}") from error
@@ -85,6 +90,16 @@ class OpenAIModel(ModelBackend):
 
     async def close(self) -> None:
         await self._client.aclose()
+
+    async def _post_fitting(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Post; ask for fewer tokens where the context has no room for as many as would be allowed."""
+        while True:
+            try:
+                return await self._post(body)
+            except ContextFullError:
+                if body["max_tokens"] == 1:
+                    raise
+                body = {**body, "max_tokens": body["max_tokens"] // 2}
 
     async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
         wait = FIRST_WAIT
@@ -97,7 +112,7 @@ class OpenAIModel(ModelBackend):
                 if response.status_code < 400:
                     return _object(response, self.name)
                 problem = f"status {response.status_code}: {response.text[:300]}"
-                if response.status_code == 400 and "context length" in response.text:
+                if response.status_code == 400 and CONTEXT_FULL.search(response.text):
                     raise ContextFullError(f"{self.name}: {problem}")
                 if response.status_code < 500 and response.status_code not in (408, 429):
                     raise ModelError(f"{self.name}: the server refuses: {problem}")

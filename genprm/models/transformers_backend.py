@@ -72,7 +72,11 @@ class TransformersModel(ModelBackend):
             raise ModelError(f"the model {name!r} cannot be loaded: {first_line(error)}") from error
         if adapter is not None:
             model = _with_adapter(model, name, adapter)
-        return cls(model.to("cuda" if gpu else "cpu").eval(), tokenizer, _full_name(name, adapter), slots)
+        try:
+            model = model.to("cuda" if gpu else "cpu").eval()
+        except RuntimeError as error:
+            raise ModelError(f"the model {name!r} does not fit the GPU: {first_line(error)}") from error
+        return cls(model, tokenizer, _full_name(name, adapter), slots)
 
     async def complete(
         self, prompt: str, *, stop: Sequence[str], max_tokens: int, logprobs: int = 0, n: int = 1, sampling: Sampling

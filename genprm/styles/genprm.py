@@ -114,6 +114,9 @@ class _Turn:
         """Write the ``<verify>`` part: code, its output, argument, more code ... until the model has enough."""
         if self._left <= 0:
             return
+        if self._chain.executes and not self._chain.budget.runs:
+            self._stop_reason = StopReason.RUN_BUDGET
+            return
         self.text += VERIFY
         if self._chain.executes:
             await self._check_with_code()

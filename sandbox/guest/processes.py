@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 from typing import NamedTuple, NoReturn
 
 from sandbox.guest.confine import switch_user
@@ -104,7 +105,11 @@ def kill_orphans(known: set[int]) -> None:
 
 
 def wipe_user(uid: int) -> NoReturn:
-    """Become ``uid``, kill all its processes and delete all its files. For a forked child."""
+    """Become ``uid``, kill all its processes and delete all its files. For a forked child.
+
+    Its exit status is 0 if nothing is left.
+    """
+    status = 1
     try:
         switch_user(uid)
         try:
@@ -112,17 +117,24 @@ def wipe_user(uid: int) -> NoReturn:
         except ProcessLookupError:
             pass  # there was none left
         left = [path for path in _files_of(uid) if not _removed(path)]
-        if left:
+        for start in range(0, len(left), 100):
             # What a hostile guest leaves: trees deeper than a path is long, directories nobody may enter.
             script = 'chmod -R u+rwx -- "$@"; rm -rf -- "$@"'
-            os.execv("/bin/sh", ["sh", "-c", script, "sh", *left])
+            subprocess.run(["/bin/sh", "-c", script, "sh", *left[start : start + 100]], check=False, timeout=60)
+        status = 1 if _files_of(uid) else 0
     finally:
-        os._exit(0)
+        os._exit(status)
 
 
 def _files_of(uid: int) -> list[str]:
-    entries = [entry for directory in WRITABLE for entry in os.scandir(directory)]
-    return [entry.path for entry in entries if entry.stat(follow_symlinks=False).st_uid == uid]
+    found = []
+    for entry in [entry for directory in WRITABLE for entry in os.scandir(directory)]:
+        try:
+            if entry.stat(follow_symlinks=False).st_uid == uid:
+                found.append(entry.path)
+        except FileNotFoundError:
+            continue  # a neighbour's, that has just been removed
+    return found
 
 
 def _removed(path: str) -> bool:

@@ -43,6 +43,8 @@ WATCH_INTERVAL = 0.25
 """Seconds between two looks at the kernels' memory and process counts."""
 OWNER_DEADLINE = 60.0
 """Seconds an owned server waits for its owner to connect."""
+LINE_BYTES = 1 << 16
+"""Longest request line."""
 EXIT_MEMORY = 77
 """Exit status of a kernel that ran out of memory outside the guest's code."""
 
@@ -104,6 +106,7 @@ class Server:
         self._selector = selectors.DefaultSelector()
         self._stopping = False
         self._missing: list[str] = []
+        self._oom_kills = oom_kills()
 
     # Life
 
@@ -136,6 +139,8 @@ class Server:
                     self._dispatch(key)
                 self._reap()
                 self._start_waiting()
+                for client in [each for each in self._clients if each.gone]:
+                    self._drop(client)
                 now = time.monotonic()
                 if now - watched >= WATCH_INTERVAL:
                     watched = now
@@ -152,7 +157,7 @@ class Server:
     def _dispatch(self, key: selectors.SelectorKey) -> None:
         if key.data == "listener":
             connection, _ = key.fileobj.accept()  # type: ignore[union-attr]
-            connection.settimeout(5)
+            connection.settimeout(1)  # a client that does not read its answers is dropped
             client = Client(connection)
             self._clients.append(client)
             if self._owned and self._owner is None:
@@ -174,8 +179,13 @@ class Server:
             self._drop(client)
             return
         *lines, client.received = (client.received + data).split(b"\n")
-        for line in lines:
-            self._serve(client, json.loads(line))
+        try:
+            for line in lines:
+                self._serve(client, json.loads(line))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            client.gone = True  # it does not speak our protocol
+        if client.gone or len(client.received) > LINE_BYTES:
+            self._drop(client)
 
     def _drop(self, client: Client) -> None:
         client.gone = True
@@ -320,11 +330,17 @@ class Server:
             for child in list(self._children.values()):
                 if child.pid == pid:
                     self._on_exit(child, os.waitstatus_to_exitcode(status))
-                elif child.wiper == pid:
+                elif child.wiper == pid and status == 0:
                     self._forget(child)
+                elif child.wiper == pid:
+                    child.wiper = None  # something is left: `_watch` tries again
 
     def _on_exit(self, child: Child, code: int) -> None:
         reason = child.reason or ("memory" if code == EXIT_MEMORY else None)
+        out_of_memory = oom_kills()
+        if code == -signal.SIGKILL and reason is None and out_of_memory > self._oom_kills:
+            reason = "container memory"  # not this kernel's fault: it may have been the smallest of many
+        self._oom_kills = out_of_memory
         child.reason = reason or "died"
         child.exited = True
         event = {"event": "exit", "kernel": child.name, "code": max(code, 0), "signal": max(-code, 0), "reason": reason}
@@ -383,6 +399,18 @@ class Server:
         while self._children and time.monotonic() < deadline:
             self._reap()
             time.sleep(0.01)
+
+
+def oom_kills() -> int:
+    """How often the container's memory limit has made the kernel kill a process; 0 where that is not told."""
+    for path in ("memory.events", "memory/memory.oom_control"):
+        try:
+            with open(f"/sys/fs/cgroup/{path}") as file:
+                counts = dict(line.split() for line in file)
+        except (OSError, ValueError):
+            continue
+        return int(counts.get("oom_kill", 0))
+    return 0
 
 
 def remove_dead_siblings(directory: str) -> None:

@@ -146,6 +146,7 @@ async def test_8_no_runs_at_all(local_sandbox: Sandbox):
     report = await verify(script(), local_sandbox, budget=Budget(runs=0))
     assert report.usage.code_runs == 0
     assert report.steps[0].score == pytest.approx(0.9)
+    assert report.steps[0].stop_reason is StopReason.RUN_BUDGET
 
 
 async def test_9_token_budget(local_sandbox: Sandbox):
