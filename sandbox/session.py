@@ -28,6 +28,8 @@ WELCOME_DEADLINE = 20.0
 """Seconds within which a kernel that reported itself ready must welcome us on its iopub channel."""
 DRAIN = 0.1
 """Seconds in which the last words of a kernel that died are still read."""
+NOT_THE_GUESTS = ("container memory", "server ended")
+"""Ends of a kernel that say nothing about the code it ran."""
 ERROR_TEXT = 8192
 """Most characters kept of an exception's text or traceback (an honest kernel sends no more)."""
 
@@ -141,8 +143,8 @@ class Session:
                 await self._stop(cell)
             elif self._exit:
                 await self._finish_reading(cell)
-            if self._exit and self._exit.get("reason") == "container memory":
-                raise SandboxLostError("the container ran out of memory, and the kernel was killed for it")
+            if self._exit and self._exit.get("reason") in NOT_THE_GUESTS:
+                raise SandboxLostError(f"the kernel was killed for no fault of its own: {self._exit['reason']}")
             if self._ended.is_set() and not self._exit:
                 raise SandboxLostError(f"kernel server {self._server.folder.name} went away while code was running")
         except asyncio.CancelledError:

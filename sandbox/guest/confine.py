@@ -16,6 +16,7 @@ import signal
 MIB = 1 << 20
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+RLIMIT_MSGQUEUE = 12  # Python's resource module does not name it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +74,7 @@ def set_limits(limits: KernelLimits, *, count_processes: bool) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_mib * MIB,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+    resource.setrlimit(RLIMIT_MSGQUEUE, (0, 0))
     resource.setrlimit(resource.RLIMIT_STACK, (8 * MIB, 8 * MIB))
     if count_processes:
         resource.setrlimit(resource.RLIMIT_NPROC, (limits.processes,) * 2)

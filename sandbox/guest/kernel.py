@@ -182,7 +182,8 @@ class Kernel:
         code, silent = content.get("code", ""), bool(content.get("silent"))
         if not silent:
             self._count += 1
-            self._publish("execute_input", {"code": code, "execution_count": self._count})
+            shown = cut(code, self._budget.limit)
+            self._publish("execute_input", {"code": shown, "execution_count": self._count})
         self._budget.renew()
         self._install_streams()
         for stream in self._streams:

@@ -35,9 +35,9 @@ def table() -> dict[int, Process]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                with open(f"/proc/{name}/status") as status:
+                with open(f"/proc/{name}/status", errors="replace") as status:
                     fields = dict(line.split(":", 1) for line in status)
-            except (OSError, ValueError):
+            except OSError:
                 continue  # it ended while we looked
             memory = sum(int(fields.get(key, "0").split()[0]) for key in ("RssAnon", "RssShmem"))
             found[int(name)] = Process(
@@ -111,6 +111,10 @@ def wipe_user(uid: int) -> NoReturn:
     """
     status = 1
     try:
+        # As root first, whom it cannot stop; then as the user, whose processes one call reaches all at once.
+        for _ in range(3):
+            for pid in [pid for pid, process in table().items() if process.uid == uid]:
+                signal_process(pid, signal.SIGKILL)
         switch_user(uid)
         try:
             os.kill(-1, signal.SIGKILL)
@@ -127,13 +131,20 @@ def wipe_user(uid: int) -> NoReturn:
 
 
 def _files_of(uid: int) -> list[str]:
+    """The topmost files and directories of a user, also those in directories that others left open to it."""
     found = []
-    for entry in [entry for directory in WRITABLE for entry in os.scandir(directory)]:
-        try:
-            if entry.stat(follow_symlinks=False).st_uid == uid:
-                found.append(entry.path)
-        except FileNotFoundError:
-            continue  # a neighbour's, that has just been removed
+    for top in WRITABLE:
+        for folder, directories, files in os.walk(top):
+            for name in [*directories, *files]:
+                path = os.path.join(folder, name)
+                try:
+                    mine = os.lstat(path).st_uid == uid
+                except OSError:
+                    continue  # a neighbour's, that has just been removed
+                if mine:
+                    found.append(path)
+                    if name in directories:
+                        directories.remove(name)
     return found
 
 

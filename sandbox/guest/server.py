@@ -38,11 +38,14 @@ from sandbox.guest import confine, processes
 from sandbox.guest.confine import KernelLimits
 from sandbox.guest.kernel import Kernel
 from sandbox.guest.preload import preload
+from sandbox.guest.seccomp import deny_calls
 
 WATCH_INTERVAL = 0.25
 """Seconds between two looks at the kernels' memory and process counts."""
 OWNER_DEADLINE = 60.0
 """Seconds an owned server waits for its owner to connect."""
+WIPE_DEADLINE = 5.0
+"""Seconds for removing all processes and files of one user, before it is begun anew."""
 LINE_BYTES = 1 << 16
 """Longest request line."""
 EXIT_MEMORY = 77
@@ -64,7 +67,9 @@ class Child:
     key: str
     reason: str | None = None
     exited: bool = False
+    wiped: bool = False
     wiper: int | None = None
+    wiping_since: float = 0.0
     kill_requests: list[int] = dataclasses.field(default_factory=list)
 
 
@@ -262,6 +267,7 @@ class Server:
             parent = os.getppid()
             confine.prefer_for_oom()
             os.umask(0o007)
+            deny_calls()  # before the kernel's sockets start threads, which inherit the filter
             kernel = Kernel(os.path.join(self._folder, name), key.encode(), limits.output_bytes)
             if uid is not None:
                 confine.switch_user(uid)
@@ -318,6 +324,8 @@ class Server:
                 processes.signal_process(child.pid, signal.SIGSTOP)
                 processes.kill_below(child.pid)
             processes.signal_process(child.pid, signal.SIGKILL)
+            if child.uid is not None:
+                self._wipe(child, child.uid)  # at once: something of it may keep the kernel from ending
 
     def _reap(self) -> None:
         while True:
@@ -327,13 +335,16 @@ class Server:
                 return
             if pid == 0:
                 return
+            if os.WIFSTOPPED(status):
+                processes.signal_process(pid, signal.SIGKILL)  # it made us its tracer
+                continue
             for child in list(self._children.values()):
                 if child.pid == pid:
                     self._on_exit(child, os.waitstatus_to_exitcode(status))
-                elif child.wiper == pid and status == 0:
-                    self._forget(child)
                 elif child.wiper == pid:
-                    child.wiper = None  # something is left: `_watch` tries again
+                    child.wiper = None  # where something is left, `_watch` tries again
+                    child.wiped = status == 0
+                    self._forget_if_gone(child)
 
     def _on_exit(self, child: Child, code: int) -> None:
         reason = child.reason or ("memory" if code == EXIT_MEMORY else None)
@@ -347,17 +358,23 @@ class Server:
         child.client.send(event)
         if child.uid is None:
             processes.kill_orphans({other.pid for other in self._children.values()})
-            self._forget(child)
-            return
-        self._wipe(child, child.uid)
+            child.wiped = True
+        elif child.wiper is None and not child.wiped:
+            self._wipe(child, child.uid)
+        self._forget_if_gone(child)
 
     def _wipe(self, child: Child, uid: int) -> None:
         try:
             child.wiper = os.fork()
         except OSError:
             return  # the process limit is reached: `_watch` tries again
+        child.wiping_since = time.monotonic()
         if child.wiper == 0:
             processes.wipe_user(uid)
+
+    def _forget_if_gone(self, child: Child) -> None:
+        if child.exited and child.wiped:
+            self._forget(child)
 
     def _forget(self, child: Child) -> None:
         del self._children[child.name]
@@ -376,9 +393,13 @@ class Server:
             return
         found = processes.table()
         for child in list(self._children.values()):
-            if child.exited:
-                if child.uid is not None and child.wiper is None:
+            if child.uid is not None and child.reason is not None:
+                if child.wiper is None and not child.wiped:
                     self._wipe(child, child.uid)
+                elif child.wiper is not None and time.monotonic() - child.wiping_since > WIPE_DEADLINE:
+                    processes.signal_process(child.wiper, signal.SIGKILL)  # stopped by what it should kill
+                continue
+            if child.exited:
                 continue
             if child.uid is None:
                 pids = [child.pid, *processes.below(child.pid, found)]

@@ -70,6 +70,10 @@ ATTACKS = [
     Attack("replaced stdout", "import sys\nsys.stdout = None\nsys.__stdout__ = None", (OK,), lost=False),
     Attack("closed descriptors", "import os\nos.closerange(0, 256)", (DIED, TIMEOUT, ERROR), lost=None),
     Attack("raw bytes to descriptor 1", "import os\nos.write(1, b'\\xff' * 1000)", (OK,), lost=False),
+    Attack("making the server its tracer", "import ctypes, os, signal, time\nctypes.CDLL(None).ptrace(0, 0, 0, 0)\nos.kill(os.getpid(), signal.SIGUSR1)\ntime.sleep(60)", (DIED,), lost=True),
+    Attack("a child that traces the kernel", "import ctypes, os, time\nlibc = ctypes.CDLL(None)\np = os.getpid()\nif os.fork() == 0:\n libc.ptrace(0x4206, p, 0, 0)\n time.sleep(60)\ntime.sleep(0.5)\nos._exit(1)", (DIED,), lost=True),
+    Attack("memory in anonymous files", "import os\nos.memfd_create('m')", (ERROR,), lost=False),
+    Attack("memory under a name that is no text", "import ctypes, os, time\nctypes.CDLL(None).prctl(15, b'\\xff', 0, 0, 0)\nfor _ in range(6):\n if os.fork() == 0:\n  x = bytearray(100 << 20)\n  time.sleep(60)\ntime.sleep(60)", (MEMORY,), timeout=5, lost=True),
     Attack("import that never ends", "import sys\nsys.modules['x'] = None\nimport time\ntime.sleep(3600)", (TIMEOUT,), lost=False),
     Attack("atexit hook", "import atexit\natexit.register(lambda: __import__('time').sleep(60))", (OK,), lost=False),
     Attack("hostile trace function", "import sys\ndef t(*a):\n while True: pass\nsys.settrace(t)\ndef f(): pass\nf()", (TIMEOUT,)),
@@ -116,6 +120,9 @@ def send(kind, content, channel="iopub", route=None):
         ("stream of a wrong type", "send('stream', {'name': 'stdout', 'text': {'a': []}})\nimport time\ntime.sleep(0.3)", (OK, DIED)),
         ("stream of a wrong name", "send('stream', {'name': 'shell', 'text': 'x'})\nimport time\ntime.sleep(3)", (DIED,)),
         ("message without content", "send('stream', None)\nimport time\ntime.sleep(3)", (DIED,)),
+        ("lone surrogate", "send('stream', {'name': 'stdout', 'text': '\\ud800'})", (OK,)),
+        ("lone surrogate in an error", "kernel._error = lambda e: {'status': 'error', 'ename': '\\ud800', 'evalue': '\\ud800', 'traceback': ['\\ud800']}\n1 / 0", (ERROR,)),
+        ("one 30 MB frame", "kernel._sockets['iopub'].send(bytes(30 << 20))\nimport time\ntime.sleep(3)", (TIMEOUT, DIED)),
         ("unknown message type", "send('nonsense', {'x': 1})", (OK,)),
         ("message deeper than any parser", "kernel._sockets['iopub'].send_multipart([b'stream', b'<IDS|MSG>', b'sig', b'['*10**6, b'{}', b'{}', b'{}'])\nimport time\ntime.sleep(3)", (DIED,)),
         ("frames that are no message", "kernel._sockets['iopub'].send_multipart([b'x'])\nimport time\ntime.sleep(3)", (DIED,)),
@@ -129,6 +136,7 @@ async def test_forged_messages(sandbox: Sandbox, name: str, code: str, expected:
     async with await sandbox.session() as session:
         result = await session.run(FORGE + code, 4)
         assert result.status in expected, (name, result)
+        result.model_dump_json()
         if name.startswith("forged idle"):
             assert result.stdout == "end\n"
             assert result.duration > 0.5
@@ -333,6 +341,54 @@ class TestWalls:
         async with await sandbox.session() as session:
             result = await session.run("import os\nprint('left' in os.listdir('/tmp'), os.listdir('/dev/shm'))")
             assert result.stdout == "False []\n"
+
+    async def test_who_stops_its_killer_is_killed_all_the_same(self, sandbox: Sandbox):
+        """It sends signals to every process it may reach: never run this without a container around it."""
+        assert sandbox.backend == "docker"
+        code = (
+            "import os, time, ctypes\n"
+            "libc, p = ctypes.CDLL(None), os.getpid()\n"
+            "assert os.getuid() > 100_000\n"
+            "if os.fork() == 0:\n"
+            "    os.setsid()\n"
+            "    while libc.getppid() == p: pass\n"
+            "    end = time.time() + 20\n"
+            "    while time.time() < end: libc.kill(-1, 19)\n"
+            "time.sleep(0.3)\nos._exit(0)"
+        )
+        started = time.monotonic()
+        async with await sandbox.session() as session:
+            assert (await session.run(code, 3)).status is DIED
+        assert time.monotonic() - started < 25
+        await _next_session_works(sandbox)
+
+    async def test_files_in_a_neighbours_directory_are_gone_too(self, sandbox: Sandbox):
+        async with await sandbox.session() as host:
+            await host.run("import os\nos.umask(0)\nos.mkdir('/tmp/pub', 0o777)")
+            async with await sandbox.session() as visitor:
+                await visitor.run("import os\nos.mkdir('/tmp/pub/b', 0o700)\nopen('/tmp/pub/b/f', 'w')")
+        async with await sandbox.session() as session:
+            assert (await session.run("import os\nprint('pub' in os.listdir('/tmp'))")).stdout == "False\n"
+
+    async def test_files_go_while_others_come_and_go(self, sandbox: Sandbox):
+        churn = "import os\nwhile True:\n for i in range(200): open(f'/tmp/c{i}', 'w').close()\n for i in range(200): os.unlink(f'/tmp/c{i}')"
+        async with await sandbox.session() as noisy:
+            running = asyncio.create_task(noisy.run(churn, 60))
+            for number in range(10):
+                async with await sandbox.session() as quiet:
+                    await quiet.run(f"open('/tmp/left{number}', 'w')")
+            async with await sandbox.session() as session:
+                found = (
+                    await session.run("import os\nprint([n for n in os.listdir('/tmp') if n.startswith('left')])")
+                ).stdout
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        assert found == "[]\n"
+
+    async def test_message_queues_are_off(self, sandbox: Sandbox):
+        code = "import ctypes, os\nlibc = ctypes.CDLL(None)\nprint(libc.mq_open(b'/q', os.O_RDWR | os.O_CREAT, 0o666, None))"
+        async with await sandbox.session() as session:
+            assert (await session.run(code)).stdout == "-1\n"
 
 
 async def test_symlinks_in_the_socket_directory(found_servers):

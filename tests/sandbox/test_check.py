@@ -17,7 +17,7 @@ async def test_every_wall_of_the_container_stands(sandbox: Sandbox):
 
 async def test_the_local_backend_is_not_called_isolated(local_sandbox: Sandbox):
     broken = {finding.wall for finding in await check_isolation(local_sandbox) if not finding.holds}
-    assert {"seccomp filter", "read-only root", "own user per kernel", "neighbour's life"} <= broken
+    assert {"engine's seccomp filter", "read-only root", "own user per kernel", "neighbour's life"} <= broken
 
 
 @pytest.mark.docker
@@ -26,7 +26,7 @@ async def test_the_local_backend_is_not_called_isolated(local_sandbox: Sandbox):
     [
         ({"network_mode": "bridge"}, "no network"),
         ({"read_only": False}, "read-only root"),
-        ({"security_opt": ["no-new-privileges:true", "seccomp=unconfined"]}, "seccomp filter"),
+        ({"security_opt": ["no-new-privileges:true", "seccomp=unconfined"]}, "engine's seccomp filter"),
         ({"security_opt": []}, "no new privileges"),
         ({"mem_limit": None, "memswap_limit": None}, "container memory limit"),
         ({"pids_limit": -1}, "container process limit"),

@@ -214,6 +214,40 @@ async def test_many_sessions_leak_nothing(local_sandbox: Sandbox):
     assert after[1:] == before[1:]
 
 
+async def test_a_start_that_nobody_waits_for_leaves_no_kernel(local_sandbox: Sandbox):
+    async with await local_sandbox.session() as session:
+        [server] = local_sandbox._servers
+        before = len(kernel_servers(server.folder.parent))
+        for _ in range(5):
+            task = asyncio.create_task(local_sandbox.session())
+            await asyncio.sleep(0.002)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.sleep(0.5)
+        assert len(kernel_servers(server.folder.parent)) == before
+        assert session.alive
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"nonsense\n",
+        b"[]\n",
+        b'{"id": 1}\n',
+        b'{"id": 1, "op": "spawn", "limits": {"memory_mib": "x"}}\n',
+        b"x" * 100_000,
+    ],
+)
+async def test_a_client_that_talks_nonsense_harms_nobody_else(local_sandbox: Sandbox, line: bytes):
+    async with await local_sandbox.session() as session:
+        [server] = local_sandbox._servers
+        reader, writer = await asyncio.open_unix_connection(server.folder / "control")
+        writer.write(line)
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+        assert (await session.run("1")).result == "1"
+
+
 async def test_sixty_four_live_kernels(local_sandbox: Sandbox):
     sessions = await asyncio.wait_for(asyncio.gather(*(local_sandbox.session() for _ in range(64))), 60)
     results = await asyncio.gather(*(session.run("import os; os.getpid()") for session in sessions))
