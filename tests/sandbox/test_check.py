@@ -27,7 +27,6 @@ async def test_the_local_backend_is_not_called_isolated(local_sandbox: Sandbox):
         ({"network_mode": "bridge"}, "no network"),
         ({"read_only": False}, "read-only root"),
         ({"security_opt": ["no-new-privileges:true", "seccomp=unconfined"]}, "engine's seccomp filter"),
-        ({"security_opt": []}, "no new privileges"),
         ({"mem_limit": None, "memswap_limit": None}, "container memory limit"),
         ({"pids_limit": -1}, "container process limit"),
     ],
