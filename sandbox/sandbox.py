@@ -20,8 +20,6 @@ from sandbox.session import Session
 FRAME_SLACK = 1 << 20
 """A message frame larger than this and 16 times the output limit (text as JSON takes up to 12 bytes for 2) is not
 received: its connection is cut."""
-QUEUE = 100
-"""Messages that zmq keeps for a session before it drops what comes; an honest cell sends 40 a second at most."""
 
 
 def make_launcher(backend: str, limits: Limits, say: Callable[[str], None]) -> Launcher:
@@ -132,9 +130,7 @@ class Sandbox:
         if self._context is None:
             self._context = zmq.asyncio.Context()
             self._context.setsockopt(zmq.MAXMSGSIZE, 16 * self.limits.output_bytes + FRAME_SLACK)
-            self._context.setsockopt(zmq.RCVHWM, QUEUE)
             self._context.setsockopt(zmq.LINGER, 0)
-            self._context.setsockopt(zmq.RECONNECT_IVL, -1)  # never: whoever binds the path next is not our kernel
             self._context.set(zmq.MAX_SOCKETS, 16384)
         session = Session(server, answer["kernel"], answer["key"], self.limits, self._context)
         try:

@@ -99,7 +99,7 @@ class Session:
         return self._closing is None and not self._ended.is_set()
 
     async def open(self) -> None:
-        """Connect to the kernel's channels, once; they are never reconnected by path.
+        """Connect to the kernel's channels.
 
         Raises:
             SandboxError: the kernel does not answer.
