@@ -50,7 +50,7 @@ status = {name: value.strip() for name, _, value in (line.partition(":") for lin
 mounts = [line.split() for line in open("/proc/self/mounts")]
 print(json.dumps({
     "uid": os.getuid(), "groups": os.getgroups(), "gid": os.getgid(),
-    "capabilities": status["CapEff"], "bounding": status["CapBnd"], "seccomp": status["Seccomp"],
+    "capabilities": status["CapEff"], "seccomp": status["Seccomp"],
     "filters": int(status.get("Seccomp_filters", 0)),
     "allowed": denied(("ptrace", (99, 0, 0, 0)), ("memfd_create", (b"x", 0)), ("unshare", (0x10000000,))),
     "no_new_privileges": status["NoNewPrivs"],

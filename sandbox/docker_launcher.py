@@ -78,7 +78,7 @@ def container_options(limits: Limits, group: int) -> dict[str, Any]:
         "ulimits": [Ulimit(name="core", soft=0, hard=0), Ulimit(name="nofile", soft=8192, hard=8192)],
         "tmpfs": {
             "/tmp": f"size={disk}m,nr_inodes=16384,mode=1777,noexec,nosuid,nodev",
-            # Message queues would let kernels talk to each other: an empty directory takes their place.
+            # Nothing to write in what lists the message queues; the calls are denied by an rlimit and a filter.
             "/dev/mqueue": "size=4k,nr_inodes=1,mode=0555,noexec,nosuid,nodev",
             "/dev/shm": "size=16m,nr_inodes=1024,mode=1777,noexec,nosuid,nodev",
         },

@@ -38,10 +38,10 @@ class KernelLimits:
         return KernelLimits(**{name: min(getattr(self, name), asked.get(name, 1 << 62)) for name in names})
 
 
-def prctl(option: int, value: int) -> None:
+def prctl(option: int, value: int, pointer: int = 0) -> None:
     """Call prctl(2); raises `OSError` where it fails."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, value, 0, 0, 0):
+    if libc.prctl(option, value, ctypes.c_void_p(pointer), 0, 0):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 

@@ -8,7 +8,6 @@ sandboxes have been left before. A denied call fails with EPERM; the filter is i
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import struct
 
@@ -82,7 +81,4 @@ def deny_calls() -> None:
     # struct sock_fprog: a count of instructions, padding, a pointer
     header = struct.pack("=H6xQ", len(code) // 8, ctypes.addressof(buffer))
     pointer = ctypes.create_string_buffer(header, len(header))
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.c_void_p(ctypes.addressof(pointer)), 0, 0):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(pointer))
