@@ -10,6 +10,7 @@ from sandbox.errors import (
     SandboxTimeoutError,
     SandboxUnavailableError,
     SessionClosedError,
+    SessionForkError,
 )
 from sandbox.limits import Limits
 from sandbox.result import RunError, RunResult, RunStatus
@@ -29,4 +30,5 @@ __all__ = [
     "SandboxUnavailableError",
     "Session",
     "SessionClosedError",
+    "SessionForkError",
 ]

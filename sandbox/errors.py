@@ -32,3 +32,7 @@ class SandboxTimeoutError(SandboxError):
 
 class SessionClosedError(SandboxError):
     """The session was closed, or its kernel ended in an earlier cell."""
+
+
+class SessionForkError(SandboxError):
+    """The session's state cannot be forked; the message names what is in the way. The session goes on."""

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sandbox.errors import SandboxUnavailableError
+from sandbox.guest import version
 
 if TYPE_CHECKING:
     import docker
 
 REPOSITORY = "genprm-sandbox"
+VERSION_LABEL = "genprm.sandbox.version"
 _HERE = Path(__file__).resolve().parent
 
 
@@ -44,6 +46,27 @@ def has_image(client: docker.DockerClient) -> bool:
     return True
 
 
+def check_image(client: docker.DockerClient, image: str) -> None:
+    """See that an image of somebody else's has this version's kernel server in it.
+
+    Raises:
+        SandboxUnavailableError: it is missing, or has none, or one of another version.
+    """
+    from docker.errors import ImageNotFound
+
+    try:
+        labels = client.images.get(image).labels
+    except ImageNotFound as error:
+        raise SandboxUnavailableError(f"there is no image {image!r} in this Docker engine") from error
+    advice = f"make it FROM {image_tag()} (`genprm sandbox build` builds that)"
+    if VERSION_LABEL not in labels:
+        raise SandboxUnavailableError(f"image {image!r} has no kernel server: {advice}")
+    if labels[VERSION_LABEL] != version():
+        raise SandboxUnavailableError(
+            f"image {image!r} has a kernel server of version {labels[VERSION_LABEL]}, this is {version()}: {advice}"
+        )
+
+
 def build_image(client: docker.DockerClient, say: Callable[[str], None]) -> str:
     """Build the image and return its tag. ``say`` gets the build's output, line by line.
 
@@ -58,7 +81,7 @@ def build_image(client: docker.DockerClient, say: Callable[[str], None]) -> str:
     buffer.seek(0)
     steps = client.api.build(
         fileobj=buffer, custom_context=True, dockerfile="sandbox/Dockerfile", tag=tag, rm=True, forcerm=True,
-        decode=True, timeout=1800,
+        decode=True, timeout=1800, labels={VERSION_LABEL: version()},
     )  # fmt: skip
     for step in steps:
         if "error" in step:

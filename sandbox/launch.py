@@ -11,7 +11,6 @@ from __future__ import annotations
 import abc
 import asyncio
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,29 +19,42 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sandbox.errors import SandboxUnavailableError
+from sandbox.guest.server import READY
+from sandbox.host import FolderHost, Host
 from sandbox.limits import Limits
-from sandbox.owner import make_directory, reap_directories
+from sandbox.owner import make_directory, reap_directories, remove_directory
 
 START_DEADLINE = 120.0
 """Seconds a server may take to import its modules and open its socket."""
-POLL = 0.02
-"""Seconds between two looks for the socket of a server that is starting."""
+SOCKET_PATH = 107
+"""Longest path of a unix socket, bytes (unix(7))."""
+LOOK = 0.5
+"""Seconds between two looks whether a server that should be starting still lives."""
 
 
 class Launcher(abc.ABC):
-    """Makes kernel servers available as directories of sockets."""
+    """Makes kernel servers available."""
 
     @abc.abstractmethod
-    async def launch(self) -> list[Path]:
-        """Start or find servers; returns each one's directory, with a ``control`` socket that can be connected to.
+    async def launch(self) -> list[Host]:
+        """Start one server, or find those that run. Leaves nothing behind if it fails or is cancelled.
 
         Raises:
             SandboxUnavailableError: there is none to be had.
         """
 
-    @abc.abstractmethod
-    async def close(self) -> None:
-        """Remove what `launch` made. Idempotent."""
+
+def check_memory(limits: Limits, machine_mib: int) -> None:
+    """Refuse limits that are no limits.
+
+    Raises:
+        SandboxUnavailableError: a limit is more than the machine has.
+    """
+    for name in ("memory_mib", "container_memory_mib"):
+        if getattr(limits, name) > machine_mib:
+            raise SandboxUnavailableError(
+                f"limits.{name} is {getattr(limits, name)} MiB; the machine where code would run has {machine_mib} MiB"
+            )
 
 
 def server_arguments(directory: str, limits: Limits) -> list[str]:
@@ -52,24 +64,63 @@ def server_arguments(directory: str, limits: Limits) -> list[str]:
 
 
 async def wait_for_server(directory: Path, ended: Callable[[], str | None]) -> Path:
-    """Wait until a server has opened its control socket below ``directory``.
+    """Wait until a server that is starting in ``directory`` says that it is ready; returns its own directory in it.
 
     ``ended`` tells, whenever asked, how the server ended, or None while it lives.
 
     Raises:
-        SandboxUnavailableError: it ended, or is not there after `START_DEADLINE` seconds.
+        SandboxUnavailableError: it ended, or is not ready after `START_DEADLINE` seconds.
     """
+    said: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = (await reader.readline()).decode("utf-8", "replace").strip()
+        writer.close()
+        if not said.done():
+            said.set_result(line)
+
+    listener = await asyncio.start_unix_server(listen, directory / READY)
+    (directory / READY).chmod(0o770)
     deadline = time.monotonic() + START_DEADLINE
-    while time.monotonic() < deadline:
-        for control in directory.glob("*/control"):
-            return control.parent
-        how = await asyncio.to_thread(ended)
-        if how is not None:
-            report = directory / "error.txt"
-            detail = report.read_text().strip().splitlines()[-1] if report.exists() else how
-            raise SandboxUnavailableError(f"the kernel server did not start: {detail}")
-        await asyncio.sleep(POLL)
+    try:
+        while time.monotonic() < deadline:
+            await asyncio.wait([said], timeout=LOOK)
+            if said.done():
+                name, _, error = said.result().partition(" ")
+                if error:
+                    raise SandboxUnavailableError(f"the kernel server did not start: {error}")
+                return directory / Path(name).name
+            how = await asyncio.to_thread(ended)
+            if how is not None:
+                raise SandboxUnavailableError(f"the kernel server did not start: {how}")
+    finally:
+        listener.close()
+        (directory / READY).unlink(missing_ok=True)
     raise SandboxUnavailableError(f"the kernel server did not start within {START_DEADLINE:g} s")
+
+
+class LocalHost(FolderHost):
+    """A kernel server that is our own child process."""
+
+    def __init__(self, folder: Path, control: Path, process: subprocess.Popen[bytes]) -> None:
+        super().__init__(control)
+        self._private = folder
+        self._process = process
+        self.process_id = process.pid
+
+    async def close(self) -> None:
+        await end_process(self._process)
+        remove_directory(self._private)
+
+
+async def end_process(process: subprocess.Popen[bytes]) -> None:
+    """Terminate a process and wait for its end; kill it if it does not come."""
+    process.terminate()
+    try:
+        await asyncio.to_thread(process.wait, 5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        await asyncio.to_thread(process.wait, 5)
 
 
 class LocalLauncher(Launcher):
@@ -77,19 +128,17 @@ class LocalLauncher(Launcher):
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._process: subprocess.Popen[bytes] | None = None
-        self._folder: Path | None = None
 
-    async def launch(self) -> list[Path]:
-        await self.close()
+    async def launch(self) -> list[Host]:
+        check_memory(self._limits, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20)
         reap_directories()
-        self._folder = make_directory()
+        folder = make_directory()
         root = Path(__file__).resolve().parent.parent
         # The server starts with an allow-list too: kernels see an environment of their own, but a guest that
         # runs as the same user can read its parent's from /proc.
         environment = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(root), "PYTHONHASHSEED": "0"}
-        self._process = subprocess.Popen(
-            [sys.executable, *server_arguments(str(self._folder), self._limits)],
+        process = subprocess.Popen(
+            [sys.executable, *server_arguments(str(folder), self._limits)],
             env=environment,
             cwd="/",
             stdin=subprocess.DEVNULL,
@@ -97,24 +146,19 @@ class LocalLauncher(Launcher):
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        return [await wait_for_server(self._folder, self._how_it_ended)]
 
-    def _how_it_ended(self) -> str | None:
-        code = self._process.poll() if self._process else None
-        return None if code is None else f"it exited with status {code}"
+        def how_it_ended() -> str | None:
+            code = process.poll()
+            return None if code is None else f"it exited with status {code}"
 
-    async def close(self) -> None:
-        process, self._process = self._process, None
-        if process:
-            process.terminate()
-            try:
-                await asyncio.to_thread(process.wait, 5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                await asyncio.to_thread(process.wait, 5)
-        folder, self._folder = self._folder, None
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            control = await wait_for_server(folder, how_it_ended)
+        except BaseException:
+            process.kill()
+            process.wait()
+            remove_directory(folder)
+            raise
+        return [LocalHost(folder, control, process)]
 
 
 def _answers(control: Path) -> bool:
@@ -134,16 +178,17 @@ class FoundLauncher(Launcher):
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    async def launch(self) -> list[Path]:
+    async def launch(self) -> list[Host]:
         deadline = time.monotonic() + START_DEADLINE
         if not self._directory.is_dir():
             raise SandboxUnavailableError(f"no directory of kernel servers at {self._directory}")
+        if len(os.fsencode(self._directory / "s00000000" / "k1000000-5")) > SOCKET_PATH:
+            raise SandboxUnavailableError(
+                f"the path of a socket in {self._directory} would be longer than {SOCKET_PATH} bytes"
+            )
         while time.monotonic() < deadline:
             found = [control.parent for control in sorted(self._directory.glob("*/control")) if _answers(control)]
             if found:
-                return found
-            await asyncio.sleep(POLL)
+                return [FolderHost(folder) for folder in found]
+            await asyncio.sleep(LOOK)
         raise SandboxUnavailableError(f"no kernel server in {self._directory} after {START_DEADLINE:g} s")
-
-    async def close(self) -> None:
-        """Nothing to remove: the servers belong to somebody else."""

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from pydantic import BaseModel, ConfigDict, Field
+
+
+def _machine_mib() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
 
 
 class Limits(BaseModel):
@@ -24,12 +30,12 @@ class Limits(BaseModel):
     """Processes and threads of one kernel; five are the kernel's own."""
     file_mib: int = Field(default=16, ge=1)
     """The largest file a kernel may write, MiB."""
-    disk_mib: int = Field(default=64, ge=1)
-    """All files of all kernels in one container (they lie in memory), MiB."""
+    disk_mib: int = Field(default=32, ge=1)
+    """Files of one kernel, MiB. They lie in memory; a container has room for eight times as much. Docker only."""
     output_bytes: int = Field(default=65536, ge=256, le=1 << 24)
     """Text of one cell: stdout, stderr and result together, bytes of UTF-8."""
-    container_memory_mib: int = Field(default=4096, ge=512)
-    """Memory of one container, kernel server and all kernels together, MiB."""
+    container_memory_mib: int = Field(default_factory=lambda: min(4096, _machine_mib()), ge=512)
+    """Memory of one container, kernel server and all kernels together, MiB. 4096, or what this machine has."""
 
     def for_kernel(self) -> dict[str, int]:
         """The limits that are enforced on the kernel's side, as the kernel server names them."""

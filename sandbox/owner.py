@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
+
+from sandbox.guest.processes import remove
 
 PREFIX = "genprm-"
 OWNER_FILE = "owner"
@@ -54,11 +55,16 @@ def make_directory() -> Path:
     return folder
 
 
+def remove_directory(folder: Path) -> None:
+    """Delete a directory of ours, with whatever guests of the local backend have left in it."""
+    remove([str(folder)])
+
+
 def reap_directories() -> None:
     """Remove the directories whose owners have ended."""
     for mark in Path("/tmp").glob(f"{PREFIX}*/{OWNER_FILE}"):
         try:
             if mark.parent.stat().st_uid == os.getuid() and is_gone(mark.read_text()):
-                shutil.rmtree(mark.parent, ignore_errors=True)
+                remove_directory(mark.parent)
         except OSError:
             continue  # another start of ours is removing it at this moment

@@ -4,39 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Literal, get_args
 
-import zmq.asyncio
-
-from sandbox.errors import SandboxError, SandboxLostError
+from sandbox.errors import SandboxError, SandboxLostError, SandboxUnavailableError
 from sandbox.launch import FoundLauncher, Launcher, LocalLauncher
 from sandbox.limits import Limits
 from sandbox.server import KernelServer
 from sandbox.session import Session
 
-FRAME_SLACK = 1 << 20
-"""A message frame larger than this and 16 times the output limit (text as JSON takes up to 12 bytes for 2) is not
-received: its connection is cut."""
-
-
-def make_launcher(backend: str, limits: Limits, say: Callable[[str], None]) -> Launcher:
-    """The source of kernel servers that ``backend`` names: ``docker``, ``local`` or ``unix:DIRECTORY``.
-
-    Raises:
-        ValueError: it names none of them.
-    """
-    if backend == "docker":
-        from sandbox.docker_launcher import DockerLauncher
-
-        return DockerLauncher(limits, say)
-    if backend == "local":
-        return LocalLauncher(limits)
-    if backend.startswith("unix:"):
-        return FoundLauncher(Path(backend.removeprefix("unix:")))
-    raise ValueError(f"unknown sandbox backend {backend!r}: expected docker, local or unix:DIRECTORY")
+Isolation = Literal["container", "kernel"]
 
 
 class Sandbox:
@@ -47,14 +29,19 @@ class Sandbox:
                 result = await session.run("print(6 * 7)")
 
     Args:
-        backend: ``docker`` (a hardened container), ``local`` (plain processes: no security boundary), or
+        backend: ``docker`` (hardened containers), ``local`` (plain processes: no security boundary), or
             ``unix:DIR`` (kernel servers that run already, as the compose service does).
         limits: what every kernel may use.
+        isolation: ``container`` (all kernels in one container, each as a user of its own) or ``kernel`` (a container
+            for each; docker only).
+        runtime: the Docker runtime, None for the engine's default; ``runsc`` is gVisor.
+        image: a Docker image made FROM ours, None for ours itself.
         sessions: how many sessions may be open at once; more wait for their turn.
+        ready: kernels that are kept ready, so that a session starts at once. They are begun anew in the background.
         say: gets a line when something takes long (the image is being built).
 
     Raises:
-        ValueError: the backend is unknown.
+        ValueError: the backend or the isolation is unknown, or an option is not one of this backend's.
     """
 
     def __init__(
@@ -62,17 +49,46 @@ class Sandbox:
         backend: str = "docker",
         limits: Limits | None = None,
         *,
+        isolation: Isolation = "container",
+        runtime: str | None = None,
+        image: str | None = None,
         sessions: int = 64,
+        ready: int = 4,
         say: Callable[[str], None] | None = None,
     ) -> None:
+        if sessions < 1 or ready < 0:
+            raise ValueError(f"sessions must be at least 1 and ready at least 0; they are {sessions} and {ready}")
         self.backend = backend
         self.limits = limits or Limits()
+        self.isolation = isolation
+        self.runtime = runtime
         self._say = say or (lambda line: print(line, file=sys.stderr))
-        self._launcher = make_launcher(backend, self.limits, self._say)
+        self._launcher = self._make_launcher(image)
+        self._ready_count = ready
+        self._ready: deque[Session] = deque()
+        self._filling: asyncio.Task[None] | None = None
+        self._opening = 0
         self._slots = asyncio.Semaphore(sessions)
         self._servers: list[KernelServer] = []
         self._starting = asyncio.Lock()
-        self._context: zmq.asyncio.Context | None = None
+        # An engine that is asked for many containers at once takes longer for each of them.
+        self._launching = asyncio.Semaphore(max(2, os.cpu_count() or 1))
+        self._closed = False
+
+    def _make_launcher(self, image: str | None) -> Launcher:
+        if self.isolation not in get_args(Isolation):
+            raise ValueError(f"unknown isolation {self.isolation!r}: expected container or kernel")
+        if self.backend == "docker":
+            from sandbox.docker_launcher import DockerLauncher
+
+            return DockerLauncher(self.limits, self.runtime, image, self._say)
+        if self.backend != "local" and not self.backend.startswith("unix:"):
+            raise ValueError(f"unknown sandbox backend {self.backend!r}: expected docker, local or unix:DIRECTORY")
+        if self.isolation != "container" or self.runtime is not None or image is not None:
+            raise ValueError(f"isolation, runtime and image are for the docker backend, not for {self.backend!r}")
+        if self.backend == "local":
+            return LocalLauncher(self.limits)
+        return FoundLauncher(Path(self.backend.removeprefix("unix:")))
 
     async def __aenter__(self) -> Sandbox:
         await self.start()
@@ -90,10 +106,14 @@ class Sandbox:
             SandboxUnavailableError: there is no way to run code; the message says what to do.
         """
         try:
-            await self._living_servers()
+            if self.isolation == "kernel":
+                self._ready.append(await self._open())
+            else:
+                await self._living_servers()
         except BaseException:
             await self.close()
             raise
+        self._fill()
 
     async def session(self) -> Session:
         """Open a session on a fresh kernel. Waits while as many are open as may be.
@@ -103,62 +123,163 @@ class Sandbox:
         """
         await self._slots.acquire()
         try:
-            return await self._open()
+            session = await self._take() or await self._open()
         except BaseException:
             self._slots.release()
             raise
+        session.on_close = self._slots.release
+        self._fill()
+        return session
 
     async def close(self) -> None:
         """End every kernel and remove everything this sandbox made."""
+        self._closed = True
+        if self._filling:
+            self._filling.cancel()
+            await asyncio.gather(self._filling, return_exceptions=True)
         servers, self._servers = self._servers, []
-        for server in servers:
-            await server.close()
-        await self._launcher.close()
-        if self._context is not None:
-            self._context.destroy(linger=0)
-            self._context = None
+        await asyncio.gather(*(server.close() for server in servers))
+        while self._ready:
+            await self._ready.popleft().close()
 
-    async def _open(self) -> Session:
-        servers = await self._living_servers()
-        server = min(servers, key=lambda each: each.kernels)
+    @property
+    def ready(self) -> int:
+        """How many kernels are ready right now."""
+        return len(self._ready)
+
+    @property
+    def servers(self) -> list[KernelServer]:
+        """The kernel servers that are connected."""
+        return [server for server in self._servers if not server.lost]
+
+    # What sessions call
+
+    async def branch(self, origin: Session, seed: int | None) -> Session:
+        """See `Session.fork`."""
+        await self._slots.acquire()
+        try:
+            answer = await origin.ask_to_fork(seed)
+            origin.server.kernels += 1
+            session = await self._connect(origin.server, answer["kernel"], answer["key"])
+        except BaseException:
+            self._slots.release()
+            raise
+        session.on_close = self._slots.release
+        return session
+
+    async def discard(self, session: Session) -> None:
+        """A session is being closed: end its kernel, and the container that was its own."""
+        server = session.server
+        server.kernels -= 1
+        if self.isolation == "kernel" and not server.kernels:
+            if server in self._servers:
+                self._servers.remove(server)
+            await server.close()
+            return
+        with contextlib.suppress(SandboxError):  # a lost server has no kernels left
+            await server.request("kill", kernel=session.name)
+
+    # Kernels
+
+    async def _take(self) -> Session | None:
+        """A kernel that is ready, if there is one."""
+        while self._ready:
+            session = self._ready.popleft()
+            if session.alive:
+                return session
+            await session.close()
+        return None
+
+    def _fill(self) -> None:
+        """Begin kernels for those to come, unless somebody is waiting for one right now."""
+        if self._closed or self._opening or len(self._ready) >= self._ready_count:
+            return
+        if self._filling is None or self._filling.done():
+            self._filling = asyncio.create_task(self._keep_ready(), name="ready kernels")
+
+    async def _keep_ready(self) -> None:
+        while len(self._ready) < self._ready_count and not self._opening:
+            try:
+                session = await self._open(waited_for=False)
+            except SandboxError:
+                return  # whoever needs a kernel next will be told why there is none
+            if self._closed:
+                await session.close()
+                return
+            self._ready.append(session)
+
+    async def spawn(self) -> tuple[KernelServer, str, str]:
+        """A fresh kernel for somebody who speaks Jupyter to it by other means than a `Session`: server, name, key.
+
+        It counts neither among the sessions nor among the ready. It ends with the sandbox, or when the server is asked.
+
+        Raises:
+            SandboxError: no kernel could be had.
+        """
+        server = await self._own_server() if self.isolation == "kernel" else await self._freest_server()
         server.kernels += 1
         try:
             answer = await server.request("spawn", limits=self.limits.for_kernel())
         except BaseException:
             server.kernels -= 1
+            if self.isolation == "kernel":
+                self._servers.remove(server)
+                await server.close()
             raise
-        if self._context is None:
-            self._context = zmq.asyncio.Context()
-            self._context.setsockopt(zmq.MAXMSGSIZE, 16 * self.limits.output_bytes + FRAME_SLACK)
-            self._context.setsockopt(zmq.LINGER, 0)
-            self._context.set(zmq.MAX_SOCKETS, 16384)
-        session = Session(server, answer["kernel"], answer["key"], self.limits, self._context)
+        return server, answer["kernel"], answer["key"]
+
+    async def _open(self, *, waited_for: bool = True) -> Session:
+        self._opening += waited_for
+        try:
+            return await self._connect(*await self.spawn())
+        finally:
+            self._opening -= waited_for
+
+    async def _connect(self, server: KernelServer, name: str, key: str) -> Session:
+        session = Session(self, server, name, key, self.limits)
         try:
             await session.open()
         except BaseException:
             await session.close()
             raise
-        session.on_close = self._slots.release
         return session
+
+    async def _own_server(self) -> KernelServer:
+        async with self._launching:
+            [server] = await self._launch()
+        return server
+
+    async def _freest_server(self) -> KernelServer:
+        return min(await self._living_servers(), key=lambda each: each.kernels)
 
     async def _living_servers(self) -> list[KernelServer]:
         async with self._starting:
-            self._servers = [server for server in self._servers if not server.lost]
-            if self._servers:
-                return self._servers
-            refusal: SandboxError | None = None
-            for folder in await self._launcher.launch():
-                try:
-                    self._servers.append(await KernelServer.connect(folder))
-                except SandboxError as error:
-                    refusal = error  # killed a moment ago, or hung: try the others
-            missing = sorted({name for server in self._servers for name in server.about["missing"]})
-            if missing:
-                self._say(
-                    f"sandbox: not installed where code runs, so that it cannot be imported: {', '.join(missing)}"
-                )
-            if not self._servers:
-                with contextlib.suppress(SandboxError):
-                    await self._launcher.close()
-                raise refusal or SandboxLostError("no kernel server")
-            return self._servers
+            for server in [each for each in self._servers if each.lost]:
+                self._servers.remove(server)
+                await server.close()
+            return self._servers or await self._launch()
+
+    async def _launch(self) -> list[KernelServer]:
+        """Launch servers, connect to them, and count them among ours."""
+        self._check_open()
+        refusal: SandboxError | None = None
+        servers = []
+        for host in await self._launcher.launch():
+            try:
+                servers.append(await KernelServer.connect(host))
+            except SandboxError as error:
+                refusal = error  # killed a moment ago, or hung: try the others
+        if self._closed:
+            await asyncio.gather(*(server.close() for server in servers))
+        self._check_open()
+        if not servers:
+            raise refusal or SandboxLostError("no kernel server")
+        missing = sorted({name for server in servers for name in server.about["missing"]})
+        if missing:
+            self._say(f"sandbox: not installed where code runs, so that it cannot be imported: {', '.join(missing)}")
+        self._servers += servers
+        return servers
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SandboxUnavailableError("the sandbox is closed")

@@ -3,62 +3,71 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from sandbox.errors import SandboxLostError, SandboxRefusedError, SandboxTimeoutError, SandboxUnavailableError
+from sandbox.errors import (
+    SandboxLostError,
+    SandboxRefusedError,
+    SandboxTimeoutError,
+    SandboxUnavailableError,
+    SessionForkError,
+)
+from sandbox.guest import version
+from sandbox.host import Host
 
 REQUEST_DEADLINE = 30.0
 """Seconds within which the server must answer a request. A fork takes milliseconds; a loaded machine, more."""
+LINE_BYTES = 1 << 20
+"""Longest line that is read from a server."""
 
 
-class KernelServer:
+class KernelServer(asyncio.Protocol):
     """A connection to one kernel server. Every kernel it starts dies with the connection."""
 
-    def __init__(self, folder: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.folder = folder
-        """The directory, as seen from here, that holds the server's sockets."""
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.name = host.name
         self.kernels = 0
         """Kernels that are running for us."""
         self.about: dict[str, Any] = {}
-        """What the server said of itself: ``isolated``, ``limits``, ``python``, ``missing``."""
-        self._reader = reader
-        self._writer = writer
+        """What the server said of itself: ``isolated``, ``limits``, ``python``, ``missing``, ``version``."""
+        self.lost = False
+        """Whether the connection is gone, and every kernel with it."""
+        self._transport: asyncio.Transport | None = None
+        self._received = b""
         self._numbers = itertools.count(1)
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._on_exit: dict[str, Callable[[dict[str, Any] | None], None]] = {}
-        self._lost = False
-        self._task = asyncio.create_task(self._listen(), name=f"listen {folder.name}")
+        self._exited: dict[str, dict[str, Any]] = {}
 
     @classmethod
-    async def connect(cls, folder: Path, deadline: float = REQUEST_DEADLINE) -> KernelServer:
-        """Connect to the server whose sockets lie in ``folder``.
+    async def connect(cls, host: Host, deadline: float = REQUEST_DEADLINE) -> KernelServer:
+        """Connect to the server that runs on ``host``, which is closed with it, and if this fails.
 
         Raises:
-            SandboxUnavailableError: nothing listens there.
+            SandboxUnavailableError: nothing listens there, or it is of another version.
             SandboxTimeoutError: it does not say hello in time.
         """
+        server = cls(host)
         try:
             async with asyncio.timeout(deadline):
-                reader, writer = await asyncio.open_unix_connection(folder / "control")
-        except (OSError, TimeoutError) as error:
-            raise SandboxUnavailableError(f"no kernel server answers at {folder / 'control'}: {error}") from error
-        server = cls(folder, reader, writer)
-        try:
+                server._transport = await host.open("control", lambda: server)
             server.about = await server.request("hello", deadline=deadline)
+            if server.about.get("version") != version():
+                raise SandboxUnavailableError(
+                    f"kernel server {host.name} is of version {server.about.get('version')}, this is {version()}: "
+                    "build its image anew, and start it again"
+                )
+        except (OSError, TimeoutError) as error:
+            await server.close()
+            raise SandboxUnavailableError(f"no kernel server answers at {host.name}: {error}") from error
         except BaseException:
             await server.close()
             raise
         return server
-
-    @property
-    def lost(self) -> bool:
-        """Whether the connection is gone, and every kernel with it."""
-        return self._lost
 
     async def request(self, op: str, *, deadline: float = REQUEST_DEADLINE, **fields: Any) -> dict[str, Any]:
         """Send one request and wait for its answer.
@@ -67,67 +76,78 @@ class KernelServer:
             SandboxLostError: the server is gone.
             SandboxTimeoutError: it did not answer within ``deadline`` seconds.
             SandboxRefusedError: it answered that it cannot.
+            SessionForkError: it answered that the state of the kernel forbids it.
         """
-        if self._lost:
-            raise SandboxLostError(f"kernel server {self.folder.name} is gone")
+        if self.lost or self._transport is None:
+            raise SandboxLostError(f"kernel server {self.name} is gone")
         number = next(self._numbers)
         reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._replies[number] = reply
         try:
             async with asyncio.timeout(deadline):
-                self._writer.write(json.dumps({"id": number, "op": op, **fields}).encode() + b"\n")
-                await self._writer.drain()
+                self._transport.write(json.dumps({"id": number, "op": op, **fields}).encode() + b"\n")
                 answer = await reply
         except TimeoutError as error:
-            raise SandboxTimeoutError(
-                f"kernel server {self.folder.name}: no answer to {op!r} in {deadline} s"
-            ) from error
-        except (ConnectionError, OSError) as error:
-            raise SandboxLostError(f"kernel server {self.folder.name} is gone: {error}") from error
+            raise SandboxTimeoutError(f"kernel server {self.name}: no answer to {op!r} in {deadline} s") from error
         finally:
             self._replies.pop(number, None)
+        if answer.get("state"):
+            raise SessionForkError(f"the session cannot be forked: {answer['error']}")
         if not answer["ok"]:
-            raise SandboxRefusedError(f"kernel server {self.folder.name}: {answer['error']}")
+            raise SandboxRefusedError(f"kernel server {self.name}: {answer['error']}")
         return answer
 
     def on_exit(self, kernel: str, callback: Callable[[dict[str, Any] | None], None]) -> None:
         """Call ``callback`` once when ``kernel`` ends: with the server's event, or with None if the server is lost."""
-        if self._lost:
-            callback(None)
+        if self.lost or kernel in self._exited:
+            callback(self._exited.pop(kernel, None))
         else:
             self._on_exit[kernel] = callback
 
     async def close(self) -> None:
-        """Hang up. The server then kills our kernels; an owned one ends."""
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-        self._writer.close()
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(1):
-                await self._writer.wait_closed()
+        """Hang up and close the host. The server then kills our kernels; an owned one ends."""
+        if self._transport:
+            self._transport.abort()
+        self.connection_lost(None)
+        await self.host.close()
 
-    async def _listen(self) -> None:
+    # What comes in
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._received = (self._received + data).split(b"\n")
         try:
-            while line := await self._reader.readline():
-                message = json.loads(line)
-                if message.get("event") == "exit":
-                    callback = self._on_exit.pop(message["kernel"], None)
-                    if callback:
-                        callback(message)
-                elif (reply := self._replies.get(message["id"])) and not reply.done():
-                    reply.set_result(message)
-                elif "kernel" in message:
-                    # Whoever asked for this kernel has been cancelled, or has given up waiting.
-                    unwanted = {"id": next(self._numbers), "op": "kill", "kernel": message["kernel"]}
-                    self._writer.write(json.dumps(unwanted).encode() + b"\n")
-        except (OSError, ValueError):
-            pass  # a connection that breaks, or talks nonsense, is lost: said below
-        finally:
-            self._lost = True
-            for reply in self._replies.values():
-                if not reply.done():
-                    reply.set_exception(SandboxLostError(f"kernel server {self.folder.name} is gone"))
-            callbacks, self._on_exit = self._on_exit, {}
-            for callback in callbacks.values():
-                callback(None)
+            for line in lines:
+                self._on_message(json.loads(line))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            self._hang_up()  # it talks nonsense
+        if len(self._received) > LINE_BYTES:
+            self._hang_up()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        if self.lost:
+            return
+        self.lost = True
+        for reply in self._replies.values():
+            if not reply.done():
+                reply.set_exception(SandboxLostError(f"kernel server {self.name} is gone"))
+        callbacks, self._on_exit = self._on_exit, {}
+        for callback in callbacks.values():
+            callback(None)
+
+    def _hang_up(self) -> None:
+        if self._transport:
+            self._transport.abort()
+
+    def _on_message(self, message: dict[str, Any]) -> None:
+        if message.get("event") == "exit":
+            callback = self._on_exit.pop(message["kernel"], None)
+            if callback:
+                callback(message)
+            else:
+                self._exited[message["kernel"]] = message
+        elif (reply := self._replies.get(message["id"])) and not reply.done():
+            reply.set_result(message)
+        elif "kernel" in message and self._transport:
+            # Whoever asked for this kernel has been cancelled, or has given up waiting.
+            unwanted = {"id": next(self._numbers), "op": "kill", "kernel": message["kernel"]}
+            self._transport.write(json.dumps(unwanted).encode() + b"\n")

@@ -7,16 +7,26 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sandbox import Limits, Sandbox, SandboxUnavailableError
 from sandbox.docker_launcher import connect_engine
 
-BACKENDS = ("local", "unix", pytest.param("docker", marks=pytest.mark.docker))
 LIMITS = Limits(timeout=5.0, memory_mib=256)
+KINDS: dict[str, dict[str, Any]] = {
+    "local": {"backend": "local"},
+    "unix": {},
+    "docker": {"backend": "docker"},
+    "docker-kernel": {"backend": "docker", "isolation": "kernel", "ready": 3},
+    "gvisor": {"backend": "docker", "runtime": "runsc"},
+}
+"""Every kind of sandbox, as arguments of `Sandbox`."""
+CONTAINED = ("docker", "docker-kernel", "gvisor")
+"""Those that are walls."""
 
 
 def docker_problem() -> str | None:
@@ -28,11 +38,25 @@ def docker_problem() -> str | None:
     return None
 
 
+def gvisor_problem() -> str | None:
+    """Why the Docker engine cannot run gVisor, or None."""
+    if problem := docker_problem():
+        return problem
+    client = connect_engine()
+    try:
+        return None if "runsc" in client.info().get("Runtimes", {}) else "the Docker engine has no runtime runsc"
+    finally:
+        client.close()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    needing = [item for item in items if item.get_closest_marker("docker") or item.get_closest_marker("compose")]
-    if needing and not os.environ.get("CI") and (problem := docker_problem()):
-        for item in needing:
-            item.add_marker(pytest.mark.skip(reason=problem))
+    if os.environ.get("CI"):
+        return
+    for markers, problem_of in ((("docker", "compose"), docker_problem), (("gvisor",), gvisor_problem)):
+        needing = [item for item in items if any(item.get_closest_marker(marker) for marker in markers)]
+        if needing and (problem := problem_of()):
+            for item in needing:
+                item.add_marker(pytest.mark.skip(reason=problem))
 
 
 @pytest.fixture(scope="session")
@@ -49,19 +73,40 @@ def found_servers() -> Iterator[Path]:
         assert list(Path(folder).iterdir()) == [], "a server left its sockets behind"
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    """The name of each sandbox backend in turn, as `Sandbox` takes it."""
-    if request.param == "unix":
-        return f"unix:{request.getfixturevalue('found_servers')}"
+def kinds(*names: str) -> list[Any]:
+    """Parameters for the fixture `kind`, with the markers that each needs."""
+    marks = {
+        "docker": [pytest.mark.docker],
+        "docker-kernel": [pytest.mark.docker],
+        "gvisor": [pytest.mark.docker, pytest.mark.gvisor],
+    }
+    return [pytest.param(name, marks=marks.get(name, [])) for name in names]
+
+
+@pytest.fixture(scope="session", params=kinds(*KINDS))
+def kind(request: pytest.FixtureRequest) -> str:
+    """The name of each kind of sandbox in turn."""
     return str(request.param)
 
 
 @pytest.fixture(scope="session")
-async def sandbox(backend: str) -> AsyncIterator[Sandbox]:
-    """One running sandbox per backend, shared by all tests: sessions must not see each other anyway."""
+def make_sandbox(kind: str, request: pytest.FixtureRequest) -> Callable[..., Sandbox]:
+    """Makes another sandbox of this kind, with further arguments."""
+    arguments = dict(KINDS[kind])
+    if kind == "unix":
+        arguments["backend"] = f"unix:{request.getfixturevalue('found_servers')}"
+
+    def make(limits: Limits = LIMITS, **further: Any) -> Sandbox:
+        return Sandbox(limits=limits, **{**arguments, **further})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+async def sandbox(make_sandbox: Callable[..., Sandbox]) -> AsyncIterator[Sandbox]:
+    """One running sandbox per kind, shared by all tests: sessions must not see each other anyway."""
     async with asyncio.timeout(300):
-        box = Sandbox(backend, LIMITS)
+        box = make_sandbox()
         await box.start()
     yield box
     await box.close()

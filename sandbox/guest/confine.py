@@ -1,8 +1,7 @@
-"""What a forked child does to itself before it becomes a kernel: its user, its limits, its environment.
+"""What a forked child does to itself before it becomes a kernel: its descriptors, its limits, its environment.
 
-With the container's user switching (`uid` given) the child gives up root for good: no capability is left,
-and the user is nobody else's, so that no other kernel may read its memory, files or environment. Without it
-(the local backend) only the resource limits hold.
+With users of its own (the container, see `sandbox.guest.users`) no other kernel may read a kernel's memory, files or
+environment. Without them (the local backend) only the resource limits hold.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import signal
 MIB = 1 << 20
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-RLIMIT_MSGQUEUE = 12  # Python's resource module does not name it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,13 +57,6 @@ def keep_only(descriptors: set[int]) -> None:
                 pass  # the descriptor that listed the directory
 
 
-def switch_user(uid: int) -> None:
-    """Become ``uid``, with that group and no other. There is no way back."""
-    os.setgroups([])
-    os.setresgid(uid, uid, uid)
-    os.setresuid(uid, uid, uid)
-
-
 def set_limits(limits: KernelLimits, *, count_processes: bool) -> None:
     """Set the rlimits. Memory counts from what the process has mapped by now, which it shares with the server."""
     sizes = _mapped_bytes()
@@ -74,7 +65,6 @@ def set_limits(limits: KernelLimits, *, count_processes: bool) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_mib * MIB,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
-    resource.setrlimit(RLIMIT_MSGQUEUE, (0, 0))
     resource.setrlimit(resource.RLIMIT_STACK, (8 * MIB, 8 * MIB))
     if count_processes:
         resource.setrlimit(resource.RLIMIT_NPROC, (limits.processes,) * 2)

@@ -1,9 +1,10 @@
 """One Jupyter kernel, made to be forked: no event loop, no shell object, nothing imported late.
 
 A stock ipykernel spends its start on an IPython shell, a debugger and four threads, and its cells on tornado.
-This kernel speaks the same protocol (messages 5.4 over zmq, so `jupyter_client` drives it like any other)
+This kernel speaks the same protocol (messages 5.4 over ZMTP, so `jupyter_client` drives it like any other)
 and runs plain Python: a cell is ``exec`` in ``__main__``, the value of a last expression is its result.
-IPython's magics and ``display`` are not there; `asyncio.run` works, because no loop is running.
+IPython's magics and ``display`` are not there; `asyncio.run` works, because no loop is running. There is one
+thread, so that a kernel can be forked whatever it has computed; a heartbeat is answered between cells.
 
 Cells run in the main thread, which also owns the sockets: an interrupt is SIGINT, sent by the kernel server.
 Nothing here is a wall. The guest shares this process and can forge every message of its own session;
@@ -24,13 +25,10 @@ import types
 from codeop import compile_command
 from typing import Any
 
-import zmq
-
+from sandbox.guest.branch import Branch, make_branch
+from sandbox.guest.channels import Channels, Peer
 from sandbox.guest.streams import Budget, GuestStream, OutputLimit, clean, cut
 from sandbox.guest.wire import PROTOCOL_VERSION, BadMessage, Message, Wire
-
-CHANNELS = {"shell": 1, "iopub": 2, "stdin": 3, "control": 4, "hb": 5}
-"""Channel name -> the integer that stands for a port: the channel's socket is ``{prefix}-{integer}``."""
 
 TRACEBACK_FRAMES = 20
 """Most frames of a traceback that are formatted, counted from where the exception was raised."""
@@ -40,21 +38,13 @@ ERROR_TEXT_BYTES = 8192
 
 
 class Kernel:
-    """Binds the five Jupyter channels at ``prefix`` and serves them until it is shut down or killed."""
+    """Serves the five Jupyter channels until it is shut down or killed."""
 
-    def __init__(self, prefix: str, key: bytes, output_bytes: int) -> None:
-        self._wire = Wire(key)
-        self._context = zmq.Context()
-        kinds = {"shell": zmq.ROUTER, "control": zmq.ROUTER, "stdin": zmq.ROUTER, "iopub": zmq.XPUB, "hb": zmq.REP}
-        self._sockets: dict[str, zmq.Socket[bytes]] = {}
-        for channel, port in CHANNELS.items():
-            socket = self._context.socket(kinds[channel])
-            socket.linger = 1000
-            socket.bind(f"ipc://{prefix}-{port}")
-            self._sockets[channel] = socket
+    def __init__(self, channels: Channels, key: bytes, output_bytes: int) -> None:
+        self._channels = channels
+        self._wire = Wire(key, "guest")
         self._budget = Budget(output_bytes)
-        # The flusher threads of the streams share the iopub socket with the main thread; zmq sockets are not
-        # thread-safe, so the lock is held for every send, and between cells the main thread has it to itself.
+        # The flusher threads of the streams send too; between cells the main thread has the sockets to itself.
         self._lock = threading.RLock()
         self._streams = [
             GuestStream(name, self._budget, self._lock, self._publish_stream) for name in ("stdout", "stderr")
@@ -86,41 +76,50 @@ class Kernel:
         sys.modules["__main__"] = self._main
         signal.signal(signal.SIGINT, self._on_interrupt)
         self._install_streams()
-        poller = zmq.Poller()
-        for socket in self._sockets.values():
-            poller.register(socket, zmq.POLLIN)
         self._publish("status", {"execution_state": "starting"}, {})
         while self._running:
             try:
-                ready = dict(poller.poll())
-                for channel in ("iopub", "hb", "control", "shell"):
-                    if self._sockets[channel] in ready:
-                        self._serve_channel(channel)
+                for arrival in self._channels.wait():
+                    if arrival is None:
+                        branch = make_branch(self._channels)
+                        if branch is not None:
+                            self._become(branch)
+                            break
+                    else:
+                        self._serve_message(*arrival)
             except KeyboardInterrupt:
                 continue
-        self._context.destroy(linger=1000)
+        self._channels.close()
 
-    def _serve_channel(self, channel: str) -> None:
-        socket = self._sockets[channel]
-        if channel == "iopub":
-            self._welcome(socket.recv())
-        elif channel == "hb":
-            socket.send(socket.recv())
-        else:
-            self._answer(socket)
+    def _become(self, branch: Branch) -> None:
+        """Go on as another kernel, in a process forked from this one."""
+        self._channels, self._wire, self._pid = branch.channels, Wire(branch.key, "guest"), os.getpid()
+        self._lock = threading.RLock()
+        for stream in self._streams:
+            stream.renew(self._lock)
+        self._publish("status", {"execution_state": "starting"}, {})
 
-    def _welcome(self, event: bytes) -> None:
+    def _serve_message(self, peer: Peer, frames: list[bytes]) -> None:
+        if peer.channel == "iopub":
+            self._welcome(peer, frames[0])
+        elif peer.channel == "hb":
+            self._channels.send(peer, frames)
+        elif peer.channel in ("shell", "control"):
+            self._answer(peer, frames)
+
+    def _welcome(self, peer: Peer, event: bytes) -> None:
         # A subscriber that has read the welcome message will miss nothing that is published after it.
-        if event[:1] == b"\x01":
+        if peer.subscribe(event):
             content = {"subscription": event[1:].decode("utf-8", "replace")}
-            self._wire.send(self._sockets["iopub"], "iopub_welcome", content, route=[event[1:]] if event[1:] else [])
+            _, frames = self._wire.pack("iopub_welcome", content)
+            self._channels.send(peer, [event[1:], *frames])
 
-    def _answer(self, socket: zmq.Socket[bytes]) -> None:
+    def _answer(self, peer: Peer, frames: list[bytes]) -> None:
         try:
-            route, message = self._wire.receive(socket)
+            route, message = self._wire.unpack(frames)
         except BadMessage:
             return
-        kind = message["header"].get("msg_type", "")
+        kind = message["header"]["msg_type"]
         handler = self._handlers.get(kind)
         if handler is None:
             return
@@ -128,34 +127,34 @@ class Kernel:
         self._publish("status", {"execution_state": "busy"})
         reply = handler(message["content"])
         metadata = {"truncated": True} if reply.pop("truncated", False) else {}
-        self._reply(socket, kind, reply, route, metadata)
+        self._reply(peer, kind, reply, route, metadata)
         self._publish("status", {"execution_state": "idle"})
         if reply["status"] == "error" and message["content"].get("stop_on_error", True):
-            self._abort_queued()
+            self._abort_queued(peer)
 
-    def _reply(
-        self, socket: zmq.Socket[bytes], request: str, content: Message, route: list[bytes], metadata: Message
-    ) -> None:
+    def _reply(self, peer: Peer, request: str, content: Message, route: list[bytes], metadata: Message) -> None:
         kind = request.replace("_request", "_reply")
-        self._wire.send(socket, kind, content, self._parent, route=route, metadata=metadata)
+        _, frames = self._wire.pack(kind, content, self._parent, route=route, metadata=metadata)
+        self._channels.send(peer, frames)
 
-    def _abort_queued(self) -> None:
-        shell = self._sockets["shell"]
-        while shell.poll(0):
+    def _abort_queued(self, peer: Peer) -> None:
+        for frames in self._channels.take_waiting(peer):
             try:
-                route, message = self._wire.receive(shell)
+                route, message = self._wire.unpack(frames)
             except BadMessage:
                 continue
             self._parent = message["header"]
             self._publish("status", {"execution_state": "busy"})
-            self._reply(shell, message["header"].get("msg_type", ""), {"status": "aborted"}, route, {})
+            self._reply(peer, message["header"]["msg_type"], {"status": "aborted"}, route, {})
             self._publish("status", {"execution_state": "idle"})
 
     def _publish(self, kind: str, content: Message, parent: Message | None = None) -> None:
         with self._lock:
             in_main = threading.get_ident() == self._thread
             self._sending = in_main
-            self._wire.send(self._sockets["iopub"], kind, content, self._parent if parent is None else parent)
+            topic = kind.encode()
+            _, frames = self._wire.pack(kind, content, self._parent if parent is None else parent)
+            self._channels.publish(topic, [topic, *frames])
             self._sending = False
         if in_main and self._interrupted:
             self._interrupted = False

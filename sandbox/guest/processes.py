@@ -13,7 +13,7 @@ import signal
 import subprocess
 from typing import NamedTuple, NoReturn
 
-from sandbox.guest.confine import switch_user
+from sandbox.guest.users import become_for_good
 
 WRITABLE = ("/tmp", "/dev/shm")
 """The directories a kernel's user can write to in the container."""
@@ -33,21 +33,27 @@ def table() -> dict[int, Process]:
     """Every process in this pid namespace, by pid."""
     found = {}
     for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/status", errors="replace") as status:
-                    fields = dict(line.split(":", 1) for line in status)
-            except OSError:
-                continue  # it ended while we looked
-            memory = sum(int(fields.get(key, "0").split()[0]) for key in ("RssAnon", "RssShmem"))
-            found[int(name)] = Process(
-                parent=int(fields["PPid"]),
-                uid=int(fields["Uid"].split()[0]),
-                memory_kib=memory,
-                threads=int(fields.get("Threads", "1")),
-                zombie=fields["State"].strip()[0] in "ZX",
-            )
+        if name.isdigit() and (process := one(int(name))):
+            found[int(name)] = process
     return found
+
+
+def one(pid: int) -> Process | None:
+    """One process; None if there is none."""
+    try:
+        with open(f"/proc/{pid}/status", errors="replace") as status:
+            fields = dict(line.split(":", 1) for line in status)
+    except OSError:
+        return None
+    # gVisor tells only the sum. What a kernel shares with the server is taken off elsewhere, in both.
+    parts = ("RssAnon", "RssShmem") if "RssAnon" in fields else ("VmRSS",)
+    return Process(
+        parent=int(fields["PPid"]),
+        uid=int(fields["Uid"].split()[0]),
+        memory_kib=sum(int(fields.get(key, "0").split()[0]) for key in parts),
+        threads=int(fields.get("Threads", "1")),
+        zombie=fields["State"].strip()[0] in "ZX",
+    )
 
 
 def below(root: int, processes: dict[int, Process]) -> list[int]:
@@ -77,6 +83,19 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def living_children(pid: int) -> list[int]:
+    """The children of one process, without zombies."""
+    found = []
+    for child in children(pid):
+        try:
+            with open(f"/proc/{child}/stat", "rb") as stat:
+                if stat.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X"):
+                    found.append(child)
+        except OSError:
+            continue  # it has just ended
+    return found
+
+
 def signal_process(pid: int, number: int) -> None:
     """Send a signal; a process that is gone already is none of our trouble."""
     try:
@@ -96,7 +115,7 @@ def kill_below(root: int) -> None:
                 signal_process(pid, number)
 
 
-def kill_orphans(known: set[int]) -> None:
+def kill_orphans(known: set[int | None]) -> None:
     """Kill our children that are not ``known``: left behind by a kernel that died, they have become ours."""
     for pid in children(os.getpid()):
         if pid not in known:
@@ -115,16 +134,12 @@ def wipe_user(uid: int) -> NoReturn:
         for _ in range(3):
             for pid in [pid for pid, process in table().items() if process.uid == uid]:
                 signal_process(pid, signal.SIGKILL)
-        switch_user(uid)
+        become_for_good(uid)
         try:
             os.kill(-1, signal.SIGKILL)
         except ProcessLookupError:
             pass  # there was none left
-        left = [path for path in _files_of(uid) if not _removed(path)]
-        for start in range(0, len(left), 100):
-            # What a hostile guest leaves: trees deeper than a path is long, directories nobody may enter.
-            script = 'chmod -R u+rwx -- "$@"; rm -rf -- "$@"'
-            subprocess.run(["/bin/sh", "-c", script, "sh", *left[start : start + 100]], check=False, timeout=60)
+        remove(_files_of(uid))
         status = 1 if _files_of(uid) else 0
     finally:
         os._exit(status)
@@ -148,8 +163,20 @@ def _files_of(uid: int) -> list[str]:
     return found
 
 
+def remove(paths: list[str]) -> None:
+    """Delete files and directories, whatever a hostile guest has made of them."""
+    left = [path for path in paths if not _removed(path)]
+    for start in range(0, len(left), 100):
+        # Trees deeper than a path is long, directories nobody may enter.
+        script = 'chmod -R u+rwx -- "$@"; rm -rf -- "$@"'
+        command = ["/bin/sh", "-c", script, "sh", *left[start : start + 100]]
+        subprocess.run(command, check=False, timeout=60, stderr=subprocess.DEVNULL)
+
+
 def _removed(path: str) -> bool:
     try:
+        if not os.path.lexists(path):
+            return True
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
         else:

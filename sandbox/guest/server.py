@@ -6,14 +6,15 @@ Clients talk to it over a unix socket, ``{directory}/{id}/control``, in JSON lin
     -> {"id": 2, "op": "spawn", "limits": {...}}        <- {"id": 2, "ok": true, "kernel": "k1", "key": "..."}
     -> {"id": 3, "op": "interrupt", "kernel": "k1"}     <- {"id": 3, "ok": true}
     -> {"id": 4, "op": "kill", "kernel": "k1"}          <- {"id": 4, "ok": true}   once every process is gone
+    -> {"id": 5, "op": "fork", "kernel": "k1", "seed": 7}   <- {"id": 5, "ok": true, "kernel": "k2", "key": "..."}
                                                         <- {"event": "exit", "kernel": "k1", "signal": 9, ...}
 
-A kernel's sockets are ``{directory}/{id}/k1-1`` to ``-5``. They are bound before the kernel gives up its
-rights, in a directory that its user can not enter: it can neither replace them nor see a sibling's.
+A kernel's sockets are ``{directory}/{id}/k1-1`` to ``-5``. The server binds them, in a directory that no kernel's
+user can enter: a kernel can neither replace them nor see a sibling's.
 A kernel belongs to the connection that asked for it and dies with it; a server started with ``--owned``
 ends when its first client leaves, so nothing outlives a client that was killed.
 
-The server has one thread and no zmq context, ever: that is what makes forking from it safe.
+The server has one thread, ever: that is what makes forking from it safe.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ import argparse
 import dataclasses
 import json
 import os
-import random
 import secrets
 import selectors
 import shutil
@@ -30,47 +30,76 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections import deque
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any
 
-from sandbox.guest import confine, processes
+from sandbox.guest import confine, disk, processes, tether, version
+from sandbox.guest.birth import EXIT_MEMORY, become_kernel
+from sandbox.guest.channels import PORTS
 from sandbox.guest.confine import KernelLimits
-from sandbox.guest.kernel import Kernel
 from sandbox.guest.preload import preload
-from sandbox.guest.seccomp import deny_calls
+from sandbox.guest.relay import start_relay
+from sandbox.guest.seccomp import prepare
+from sandbox.guest.users import BRANCHES, Family
 
 WATCH_INTERVAL = 0.25
 """Seconds between two looks at the kernels' memory and process counts."""
+DISK_INTERVAL = 0.05
+"""Seconds between two looks whether the disk is filling."""
 OWNER_DEADLINE = 60.0
 """Seconds an owned server waits for its owner to connect."""
 WIPE_DEADLINE = 5.0
 """Seconds for removing all processes and files of one user, before it is begun anew."""
+FORK_DEADLINE = 10.0
+"""Seconds within which a kernel must have forked itself."""
+READY = "ready"
+"""The socket in the server's directory on which the client that started it waits for word."""
+SOCKET_PATH = 107
+"""Longest path of a unix socket, bytes (unix(7))."""
 LINE_BYTES = 1 << 16
 """Longest request line."""
-EXIT_MEMORY = 77
-"""Exit status of a kernel that ran out of memory outside the guest's code."""
 
 
 @dataclasses.dataclass
 class Child:
-    """A forked kernel, from its fork to the moment the last trace of it is gone."""
+    """A kernel, from the moment it is asked for to the moment the last trace of it is gone."""
 
     name: str
     client: Client
-    pid: int
-    uid: int | None
     home: str
     limits: KernelLimits
-    base_kib: int
-    spawn_request: int | None
-    key: str
+    family: Family | None
+    uid: int | None
+    line: socket.socket
+    """Our end of its tether."""
+    request: int | None
+    """The request that asked for it, until that is answered."""
+    origin: str | None = None
+    """The kernel it is forked from."""
+    key: str = dataclasses.field(default_factory=lambda: secrets.token_hex(16))
+    born: float = dataclasses.field(default_factory=time.monotonic)
+    asked: deque[str] = dataclasses.field(default_factory=deque)
+    """Its branches that it has been told to make and has not said to have made."""
+    pid: int | None = None
+    """None while its process is not known: a fork of another kernel, on its way."""
+    base_kib: int = 0
     reason: str | None = None
     exited: bool = False
     wiped: bool = False
     wiper: int | None = None
     wiping_since: float = 0.0
     kill_requests: list[int] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class Measuring:
+    """A look at who fills the disk, under way."""
+
+    pid: int
+    pipe: int
+    said: bytes = b""
+    begun: float = dataclasses.field(default_factory=time.monotonic)
 
 
 class Client:
@@ -94,8 +123,16 @@ class Server:
     """See the module's docstring."""
 
     def __init__(
-        self, directory: str, limits: KernelLimits, *, uid_base: int | None, owned: bool, starting: int
+        self,
+        directory: str,
+        limits: KernelLimits,
+        *,
+        uid_base: int | None,
+        owned: bool,
+        starting: int,
+        announce: Callable[[str], None],
     ) -> None:
+        self._announce = announce
         self._id = f"s{secrets.token_hex(4)}"
         self._folder = os.path.join(directory, self._id)
         self._limits = limits
@@ -106,8 +143,9 @@ class Server:
         self._clients: list[Client] = []
         self._children: dict[str, Child] = {}
         self._waiting: deque[tuple[Client, int, KernelLimits]] = deque()
-        self._ready_pipes: dict[int, Child] = {}
         self._count = 0
+        self._families = 0
+        self._measuring: Measuring | None = None
         self._selector = selectors.DefaultSelector()
         self._stopping = False
         self._missing: list[str] = []
@@ -118,6 +156,7 @@ class Server:
     def run(self) -> None:
         """Serve until SIGTERM, or until the owner leaves."""
         self._missing = preload()
+        prepare(0 if self._uid_base is None else BRANCHES)
         confine.prctl(confine.PR_SET_CHILD_SUBREAPER, 1)
         remove_dead_siblings(os.path.dirname(self._folder))
         old = os.umask(0o007)
@@ -137,15 +176,18 @@ class Server:
         self._selector.register(wake_read, selectors.EVENT_READ, "wake")
         # Renamed into place only now: whoever sees the socket can connect to it.
         os.rename(staged, os.path.join(self._folder, "control"))
+        self._announce(self._folder)
         started = watched = time.monotonic()
         try:
             while not self._stopping:
-                for key, _ in self._selector.select(WATCH_INTERVAL):
+                for key, _ in self._selector.select(DISK_INTERVAL if self._children else WATCH_INTERVAL):
                     self._dispatch(key)
                 self._reap()
                 self._start_waiting()
                 for client in [each for each in self._clients if each.gone]:
                     self._drop(client)
+                if self._uid_base is not None and self._children:
+                    self._watch_disk()
                 now = time.monotonic()
                 if now - watched >= WATCH_INTERVAL:
                     watched = now
@@ -154,7 +196,7 @@ class Server:
                     break
         finally:
             self._end_all()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            processes.remove([self._folder])
 
     def _on_stop(self, *_: object) -> None:
         self._stopping = True
@@ -170,10 +212,12 @@ class Server:
             self._selector.register(connection, selectors.EVENT_READ, client)
         elif key.data == "wake":
             os.read(key.fd, 4096)
+        # Whose event was in the same batch as another's may have gone with that.
         elif isinstance(key.data, Client):
-            self._read(key.data)
-        else:
-            self._on_ready(key.fd)
+            if key.data in self._clients:
+                self._read(key.data)
+        elif key.data.line.fileno() >= 0:
+            self._on_tether(key.data)
 
     def _read(self, client: Client) -> None:
         try:
@@ -212,15 +256,17 @@ class Server:
                 {
                     "id": number, "ok": True, "server": self._id, "isolated": self._uid_base is not None,
                     "limits": dataclasses.asdict(self._limits), "missing": self._missing,
-                    "python": sys.version.split()[0],
+                    "python": sys.version.split()[0], "version": version(),
                 }
             )  # fmt: skip
         elif op == "spawn":
             self._waiting.append((client, number, self._limits.clipped(request.get("limits", {}))))
         elif op == "interrupt":
-            if child and not child.reason:
+            if child and child.pid and not child.reason:
                 processes.signal_process(child.pid, signal.SIGINT)
             client.send({"id": number, "ok": True})
+        elif op == "fork":
+            self._branch(client, number, child, request["seed"])
         elif op == "kill" and child:
             child.kill_requests.append(number)
             self._kill(child, "killed")
@@ -230,102 +276,169 @@ class Server:
     # Kernels
 
     def _start_waiting(self) -> None:
-        while self._waiting and len(self._ready_pipes) < self._starting_at_once:
+        while self._waiting:
+            starting = sum(child.request is not None and child.origin is None for child in self._children.values())
+            if starting >= self._starting_at_once:
+                return
             client, number, limits = self._waiting.popleft()
             try:
                 self._fork(client, number, limits)
             except OSError as error:
                 client.send({"id": number, "ok": False, "error": f"fork: {error}"})
 
-    def _fork(self, client: Client, number: int, limits: KernelLimits) -> None:
+    def _new_child(
+        self, client: Client, number: int, limits: KernelLimits, family: Family | None, uid: int | None
+    ) -> tuple[Child, socket.socket, list[socket.socket]]:
+        """A kernel's record, its end of the tether, and its listening sockets. Raises `OSError`."""
         self._count += 1
         name = f"k{self._count}"
-        uid = None if self._uid_base is None else self._uid_base + self._count
         home = os.path.join("/tmp" if uid is not None else self._folder, f"{self._id}-{name}")
-        key = secrets.token_hex(16)
-        ready_read, ready_write = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            self._become_kernel(name, key, uid, home, limits, ready_write)
-        os.close(ready_write)
-        child = Child(name, client, pid, uid, home, limits, 0, number, key)
-        self._children[name] = child
-        self._ready_pipes[ready_read] = child
-        self._selector.register(ready_read, selectors.EVENT_READ, "ready")
-
-    def _become_kernel(
-        self, name: str, key: str, uid: int | None, home: str, limits: KernelLimits, ready: int
-    ) -> NoReturn:
-        status = 1
+        ours, theirs = tether.make_tether()
+        listeners: list[socket.socket] = []
+        old = os.umask(0o007)
         try:
-            signal.set_wakeup_fd(-1)
-            for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, signal.SIG_DFL)
-            confine.keep_only({ready})
-            self._forget_siblings()
-            os.setsid()
-            parent = os.getppid()
-            confine.prefer_for_oom()
-            os.umask(0o007)
-            deny_calls()  # before the kernel's sockets start threads, which inherit the filter
-            kernel = Kernel(os.path.join(self._folder, name), key.encode(), limits.output_bytes)
-            if uid is not None:
-                confine.switch_user(uid)
-            confine.prctl(confine.PR_SET_PDEATHSIG, signal.SIGKILL)
-            confine.prctl(confine.PR_SET_CHILD_SUBREAPER, 1)
-            if os.getppid() != parent:
-                os._exit(1)
-            os.umask(0o077)
-            os.mkdir(home, 0o700)
-            os.chdir(home)
-            confine.set_environment(home)
-            confine.set_limits(limits, count_processes=uid is not None)
-            _seed()
-            sys.argv = [""]
-            os.write(ready, b"ok")
-            os.close(ready)
-            kernel.serve()
-            status = 0
-        except MemoryError:
-            status = EXIT_MEMORY
-        except BaseException:  # noqa: BLE001 - the one place that can still tell the server why
-            try:
-                os.write(ready, traceback.format_exc().encode()[-2000:])
-            except OSError:
-                pass  # the kernel was ready: its exit status says the rest
+            for port in PORTS.values():
+                listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                listeners.append(listener)
+                listener.bind(os.path.join(self._folder, f"{name}-{port}"))
+                listener.listen(16)
+        except OSError:
+            for each in (ours, theirs, *listeners):
+                each.close()
+            self._unlink_sockets(name)
+            raise
         finally:
-            os._exit(status)
+            os.umask(old)
+        return Child(name, client, home, limits, family, uid, ours, number), theirs, listeners
 
-    def _forget_siblings(self) -> None:
-        """In a forked child: drop the keys of the other kernels, and the sockets whose descriptors are closed."""
+    def _add(self, child: Child) -> None:
+        self._children[child.name] = child
+        self._selector.register(child.line, selectors.EVENT_READ, child)
+
+    def _fork(self, client: Client, number: int, limits: KernelLimits) -> None:
+        family = None
+        if self._uid_base is not None:
+            family = Family(self._uid_base + self._families * (BRANCHES + 1))
+            self._families += 1
+        child, line, listeners = self._new_child(client, number, limits, family, family.first if family else None)
+        try:
+            pid = os.fork()
+        except OSError:
+            child.line.close()
+            self._unlink_sockets(child.name)
+            raise
+        else:
+            if pid == 0:
+                self._forget_everything(child)
+                become_kernel(listeners, line, child.key, family, child.home, limits)
+        finally:
+            for each in (line, *listeners):
+                each.close()
+        child.pid = pid
+        self._add(child)
+
+    def _forget_everything(self, child: Child) -> None:
+        """In a forked child: drop the keys of the other kernels, and the sockets whose descriptors will be closed."""
         for client in self._clients:
             client.connection.detach()
+        for other in (*self._children.values(), child):
+            other.line.detach()
         self._children.clear()
-        self._ready_pipes.clear()
         self._waiting.clear()
 
-    def _on_ready(self, pipe: int) -> None:
-        said = os.read(pipe, 4096)
-        self._selector.unregister(pipe)
-        os.close(pipe)
-        child = self._ready_pipes.pop(pipe)
-        number, child.spawn_request = child.spawn_request, None
-        if said == b"ok":
-            found = processes.table().get(child.pid)
+    def _branch(self, client: Client, number: int, origin: Child | None, seed: int | None) -> None:
+        """Have a kernel fork itself. Its process does it; we give the sockets, the user and the name."""
+        try:
+            if origin is None or origin.reason or origin.request is not None or origin.exited:
+                raise ProcessLookupError("the kernel is gone")
+            uid = ticket = None
+            if origin.family is not None:
+                uid, ticket = origin.family.next_member()
+            child, line, listeners = self._new_child(client, number, origin.limits, origin.family, uid)
+        except IndexError:
+            self._refuse(client, number, f"a session can be forked {BRANCHES} times", state=True)
+            return
+        except OSError as error:
+            self._refuse(client, number, f"fork: {error}")
+            return
+        child.origin, child.base_kib = origin.name, origin.base_kib
+        self._add(child)
+        try:
+            own = {"key": child.key, "uid": uid, "ticket": ticket, "home": child.home, "seed": seed}
+            tether.send(child.line, own)
+            shared = {"server": os.getpid(), "old_home": origin.home, "subreaper": uid is None}
+            tether.send(origin.line, shared, [*(each.fileno() for each in listeners), line.fileno()])
+            origin.asked.append(child.name)
+        except OSError as error:
+            self._fail(child, f"fork: {error}")
+        finally:
+            for each in (line, *listeners):
+                each.close()
+
+    def _refuse(self, client: Client, number: int, error: str, *, state: bool = False) -> None:
+        """``state``: it is the state of the kernel that forbids it, not something that we lack."""
+        client.send({"id": number, "ok": False, "error": error, "state": state})
+
+    def _fail(self, child: Child, error: str, *, state: bool = False) -> None:
+        """A kernel did not come to life: say so, and remove what there is of it."""
+        number, child.request = child.request, None
+        if number is not None:
+            self._refuse(child.client, number, error, state=state)
+        self._kill(child, "refused")
+
+    def _on_tether(self, child: Child) -> None:
+        try:
+            message, _ = tether.receive(child.line)
+        except BlockingIOError:
+            return
+        except (OSError, ValueError):
+            message = {}
+        if "tickets" in message and child.family and child.pid and not child.family.tickets:
+            child.family.tickets = message["tickets"]
+        elif "ready" in message and child.request is not None:
+            self._on_ready(child, message["ready"])
+        elif ("forked" in message or "refused" in message) and child.asked:
+            branch = self._children.get(child.asked.popleft())
+            if branch and "refused" in message:
+                self._fail(branch, str(message["refused"])[:2000], state=True)
+            elif branch and branch.line.fileno() < 0:
+                self._fail(branch, "the forked kernel died")
+        else:  # it is closed, or says what nobody asked for: nobody listens to it any more
+            self._selector.unregister(child.line)
+            child.line.close()
+            origin = self._children.get(child.origin or "")
+            if child.request is not None and not (origin and child.name in origin.asked and not message):
+                self._fail(child, str(message.get("failed", "kernel died"))[:2000])
+
+    def _on_ready(self, child: Child, pid: Any) -> None:
+        if child.pid is not None:
+            found = processes.one(child.pid)
             child.base_kib = found.memory_kib if found else 0
-            child.client.send({"id": number, "ok": True, "kernel": child.name, "key": child.key})
         else:
-            child.client.send({"id": number, "ok": False, "error": said.decode("utf-8", "replace") or "kernel died"})
+            # The word of a process that may lie: it must be our child, and the user that only it can have become.
+            found = processes.one(pid) if isinstance(pid, int) else None
+            if not found or (found.parent, found.uid) != (os.getpid(), os.getuid() if child.uid is None else child.uid):
+                self._fail(child, "the forked kernel could not be found")
+                return
+            child.pid = pid
+        number, child.request = child.request, None
+        child.client.send({"id": number, "ok": True, "kernel": child.name, "key": child.key})
 
     def _kill(self, child: Child, reason: str) -> None:
         if child.reason is None:
             child.reason = reason
-            if child.uid is None:
-                processes.signal_process(child.pid, signal.SIGSTOP)
-                processes.kill_below(child.pid)
-            processes.signal_process(child.pid, signal.SIGKILL)
+            if child.pid is None:
+                child.exited = True
+            else:
+                if child.uid is None:
+                    processes.signal_process(child.pid, signal.SIGSTOP)
+                    processes.kill_below(child.pid)
+                processes.signal_process(child.pid, signal.SIGKILL)
             if child.uid is not None:
                 self._wipe(child, child.uid)  # at once: something of it may keep the kernel from ending
+            else:
+                child.wiped = child.wiped or child.pid is None
+            self._forget_if_gone(child)
 
     def _reap(self) -> None:
         while True:
@@ -356,12 +469,22 @@ class Server:
         child.exited = True
         event = {"event": "exit", "kernel": child.name, "code": max(code, 0), "signal": max(-code, 0), "reason": reason}
         child.client.send(event)
+        if child.request is not None:
+            self._refuse(child.client, child.request, "kernel died")
+            child.request = None
+        for branch in [each for each in self._children.values() if each.origin == child.name and each.pid is None]:
+            self._fail(branch, "the kernel died", state=True)
         if child.uid is None:
-            processes.kill_orphans({other.pid for other in self._children.values()})
+            self._kill_orphans()
             child.wiped = True
         elif child.wiper is None and not child.wiped:
             self._wipe(child, child.uid)
         self._forget_if_gone(child)
+
+    def _kill_orphans(self) -> None:
+        """Without users: what a kernel has left behind has become our child, as has a branch on its way to us."""
+        if all(child.pid is not None for child in self._children.values()):
+            processes.kill_orphans({child.pid for child in self._children.values()})
 
     def _wipe(self, child: Child, uid: int) -> None:
         try:
@@ -377,20 +500,29 @@ class Server:
             self._forget(child)
 
     def _forget(self, child: Child) -> None:
-        del self._children[child.name]
+        if self._children.pop(child.name, None) is None:
+            return
+        if child.line.fileno() >= 0:
+            self._selector.unregister(child.line)
+            child.line.close()
         for number in child.kill_requests:
             child.client.send({"id": number, "ok": True})
         if child.uid is None:
-            shutil.rmtree(child.home, ignore_errors=True)
-        for port in range(1, 6):
+            processes.remove([child.home])
+        self._unlink_sockets(child.name)
+
+    def _unlink_sockets(self, name: str) -> None:
+        for port in PORTS.values():
             try:
-                os.unlink(os.path.join(self._folder, f"{child.name}-{port}"))
+                os.unlink(os.path.join(self._folder, f"{name}-{port}"))
             except FileNotFoundError:
                 pass
 
     def _watch(self) -> None:
         if not self._children:
             return
+        if self._uid_base is None:
+            self._kill_orphans()
         found = processes.table()
         for child in list(self._children.values()):
             if child.uid is not None and child.reason is not None:
@@ -400,6 +532,10 @@ class Server:
                     processes.signal_process(child.wiper, signal.SIGKILL)  # stopped by what it should kill
                 continue
             if child.exited:
+                continue
+            if child.pid is None:
+                if time.monotonic() - child.born > FORK_DEADLINE:
+                    self._fail(child, f"the kernel did not fork within {FORK_DEADLINE:g} s", state=True)
                 continue
             if child.uid is None:
                 pids = [child.pid, *processes.below(child.pid, found)]
@@ -412,6 +548,34 @@ class Server:
                 self._kill(child, "memory")
             elif sum(process.threads for process in mine) > child.limits.processes + 8:
                 self._kill(child, "processes")
+
+    def _watch_disk(self) -> None:
+        if self._measuring is None:
+            if disk.crowded():
+                users = [
+                    (child.uid, child.family.first)
+                    for child in self._children.values()
+                    if child.uid is not None and child.family and not child.reason
+                ]
+                try:
+                    self._measuring = Measuring(*disk.start_measuring(users))
+                except OSError:
+                    return  # the process limit is reached: next time
+            return
+        measuring = self._measuring
+        try:
+            while data := os.read(measuring.pipe, 1 << 16):
+                measuring.said += data
+            ended = True
+        except BlockingIOError:
+            ended = False
+        if ended or time.monotonic() - measuring.begun > disk.MEASURING_DEADLINE:
+            processes.signal_process(measuring.pid, signal.SIGKILL)
+            os.close(measuring.pipe)
+            self._measuring = None
+            guilty = disk.offenders(measuring.said)
+            for child in [each for each in self._children.values() if each.uid in guilty]:
+                self._kill(child, "disk")
 
     def _end_all(self) -> None:
         for child in list(self._children.values()):
@@ -449,19 +613,13 @@ def remove_dead_siblings(directory: str) -> None:
                 continue
 
 
-def _seed() -> None:
-    """The same state for every kernel: the same code prints the same text, today and in a year."""
-    random.seed(0)
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed(0)
-    sys.set_int_max_str_digits(0)
-
-
 def main() -> None:
     """Parse the command line and run the server."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.guest")
     parser.add_argument("--directory", required=True, help="where the server makes its directory of sockets")
+    parser.add_argument(
+        "--stdio", action="store_true", help="carry clients' connections over standard input and output"
+    )
     parser.add_argument("--uid-base", type=int, help="give every kernel a user of its own, counting from here")
     parser.add_argument("--owned", action="store_true", help="end when the first client leaves")
     parser.add_argument("--starting", type=int, default=2 * (os.cpu_count() or 1), help="kernels starting at once")
@@ -470,9 +628,23 @@ def main() -> None:
     options = vars(parser.parse_args())
     limits = KernelLimits(**{field.name: options.pop(field.name) for field in dataclasses.fields(KernelLimits)})
     directory = options.pop("directory")
+    if len(os.path.join(directory, "s00000000", "k1000000-5")) > SOCKET_PATH:
+        parser.error(f"--directory: the path of a socket in {directory} is longer than {SOCKET_PATH} bytes")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        parser.error(f"--directory: cannot write to {directory}")
+    announce = start_relay() if options.pop("stdio") else lambda text: announce_to_starter(directory, text)
     try:
-        Server(directory, limits, **options).run()
-    except BaseException:
-        with open(os.path.join(directory, "error.txt"), "w") as report:
-            report.write(traceback.format_exc())
+        Server(directory, limits, **options, announce=announce).run()
+    except BaseException as error:
+        announce(f"- {type(error).__name__}: {error}")
         raise
+
+
+def announce_to_starter(directory: str, text: str) -> None:
+    """Tell whoever started this server, and listens in ``directory``, that it is ready; or "- ", and why it is not."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+        try:
+            line.connect(os.path.join(directory, READY))
+            line.sendall(text.replace("\n", " ").encode() + b"\n")
+        except OSError:
+            return  # nobody is waiting: the server was not started by a client

@@ -89,12 +89,22 @@ class GuestStream(io.TextIOBase):
         with self._lock:
             self._pending = []
             self._active = True
+            self._sent_at = time.monotonic()
 
     def end(self) -> None:
-        """The cell is over: send what is left of its text."""
+        """The cell is over: send what is left of its text, and end the thread that flushed it."""
         with self._lock:
             self.send_pending()
             self._active = False
+        flusher, self._flusher = self._flusher, None
+        if flusher is not None:
+            with self._wake:
+                self._wake.notify()
+            flusher.join(1)
+
+    def renew(self, lock: threading.RLock) -> None:
+        """In a process forked between two cells: no lock of the old one is held, and no thread is left."""
+        self._lock, self._wake, self._flusher = lock, threading.Condition(), None
 
     def write(self, text: str) -> int:
         if not isinstance(text, str):
@@ -123,16 +133,21 @@ class GuestStream(io.TextIOBase):
                 self._send(self.name, text)
 
     def _send_later(self) -> None:
-        if self._flusher is None:
-            self._flusher = threading.Thread(target=self._send_at_intervals, daemon=True)
-            self._flusher.start()
+        if self._flusher is None and self._active:
+            flusher = threading.Thread(target=self._send_at_intervals, daemon=True)
+            try:
+                flusher.start()
+            except RuntimeError:
+                return  # the guest has used up its threads: its text is sent when the cell ends
+            self._flusher = flusher
         with self._wake:
             self._wake.notify()
 
     def _send_at_intervals(self) -> None:
-        while True:
-            with self._wake:
-                if not self._pending:
+        with self._wake:
+            while self._active:
+                if self._pending:
+                    self._wake.wait_for(lambda: not self._active, INTERVAL)
+                    self.send_pending()
+                else:
                     self._wake.wait()
-            time.sleep(INTERVAL)
-            self.send_pending()

@@ -1,7 +1,7 @@
-"""The Jupyter wire protocol (version 5.4) as a kernel needs it: signed multipart messages.
+"""The Jupyter wire protocol (version 5.4): signed messages of frames. Used at both ends of a session.
 
-A kernel-side `jupyter_client.Session` does the same with configuration, tracing and three packers; a
-forked kernel needs none of them, and this is most of what a cell's round trip costs there.
+`jupyter_client.session.Session` does the same with configuration, tracing, three packers and a parser of dates;
+one cell's round trip needs none of them, and what a guest sends should meet as little code as possible.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
-import zmq
-
 DELIMITER = b"<IDS|MSG>"
 PROTOCOL_VERSION = "5.4"
 Message = dict[str, Any]
@@ -25,11 +23,12 @@ class BadMessage(Exception):
 
 
 class Wire:
-    """Packs, signs, sends and reads the messages of one kernel."""
+    """Packs and reads the messages of one kernel, for the side that ``username`` names."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, username: str) -> None:
         self._hmac = hmac.new(key, digestmod=hashlib.sha256)
         self._session = os.urandom(16).hex()
+        self._username = username
         self._count = 0
 
     def _sign(self, parts: list[bytes]) -> bytes:
@@ -38,44 +37,44 @@ class Wire:
             signer.update(part)
         return signer.hexdigest().encode()
 
-    def send(
+    def pack(
         self,
-        socket: zmq.Socket[bytes],
         kind: str,
         content: Message,
         parent: Message | None = None,
         *,
         route: list[bytes] | None = None,
         metadata: Message | None = None,
-    ) -> None:
-        """Send one message of type ``kind`` as an answer to the message whose header is ``parent``."""
+    ) -> tuple[str, list[bytes]]:
+        """One message of type ``kind``, as an answer to the message whose header is ``parent``: its id, its frames."""
         self._count += 1
         header = {
             "msg_id": f"{self._session}_{self._count}",
             "session": self._session,
-            "username": "guest",
+            "username": self._username,
             "date": datetime.now(UTC).isoformat(),
             "msg_type": kind,
             "version": PROTOCOL_VERSION,
         }
         # json.dumps escapes every non-ASCII character, lone surrogates among them: the frames are always valid.
         parts = [json.dumps(part).encode("ascii") for part in (header, parent or {}, metadata or {}, content)]
-        socket.send_multipart([*(route or [kind.encode()]), DELIMITER, self._sign(parts), *parts])
+        return header["msg_id"], [*(route or []), DELIMITER, self._sign(parts), *parts]
 
-    def receive(self, socket: zmq.Socket[bytes]) -> tuple[list[bytes], Message]:
-        """Read one message: the routing identities to answer to, and the message.
+    def unpack(self, frames: list[bytes]) -> tuple[list[bytes], Message]:
+        """The routing frames of one message, and the message.
 
         Raises:
             BadMessage: the frames are malformed or wrongly signed.
         """
-        frames = socket.recv_multipart()
         try:
             split = frames.index(DELIMITER)
             signature, parts = frames[split + 1], frames[split + 2 : split + 6]
             if len(parts) != 4 or not hmac.compare_digest(signature, self._sign(parts)):
                 raise BadMessage("wrong signature")
             header, parent, metadata, content = (json.loads(part) for part in parts)
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, RecursionError) as error:
             raise BadMessage(str(error)) from error
+        if not isinstance(header, dict) or not isinstance(header.get("msg_type"), str):
+            raise BadMessage("a header without a type")
         message = {"header": header, "parent_header": parent, "metadata": metadata, "content": content}
         return frames[:split], message

@@ -6,18 +6,20 @@ import pytest
 
 from sandbox import Sandbox
 from sandbox.check import check_isolation
+from tests.conftest import CONTAINED, kinds
 
 
-@pytest.mark.docker
-@pytest.mark.parametrize("backend", ["docker"], indirect=True)
+@pytest.mark.parametrize("kind", kinds(*CONTAINED), indirect=True)
 async def test_every_wall_of_the_container_stands(sandbox: Sandbox):
-    broken = [finding for finding in await check_isolation(sandbox) if not finding.holds]
-    assert broken == []
+    broken = {finding.wall for finding in await check_isolation(sandbox) if not finding.holds}
+    # gVisor shows no control groups inside: what the engine limits cannot be shown from there.
+    unseen = {"container memory limit", "container process limit"} if sandbox.runtime == "runsc" else set()
+    assert broken == unseen
 
 
 async def test_the_local_backend_is_not_called_isolated(local_sandbox: Sandbox):
     broken = {finding.wall for finding in await check_isolation(local_sandbox) if not finding.holds}
-    assert {"engine's seccomp filter", "read-only root", "own user per kernel", "neighbour's life"} <= broken
+    assert {"container's seccomp profile", "read-only root", "own user per kernel", "neighbour's life"} <= broken
 
 
 @pytest.mark.docker
@@ -26,7 +28,7 @@ async def test_the_local_backend_is_not_called_isolated(local_sandbox: Sandbox):
     [
         ({"network_mode": "bridge"}, "no network"),
         ({"read_only": False}, "read-only root"),
-        ({"security_opt": ["no-new-privileges:true", "seccomp=unconfined"]}, "engine's seccomp filter"),
+        ({"security_opt": ["no-new-privileges:true", "seccomp=unconfined"]}, "container's seccomp profile"),
         ({"mem_limit": None, "memswap_limit": None}, "container memory limit"),
         ({"pids_limit": -1}, "container process limit"),
     ],

@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 
 import pytest
+from jupyter_client.asynchronous.client import AsyncKernelClient
 
-from sandbox import Limits, RunStatus, Sandbox, SessionClosedError
+from sandbox import RunStatus, Sandbox, SessionClosedError
+from sandbox.guest.channels import PORTS
+from sandbox.host import FolderHost
+from tests.conftest import kinds
 
 
 async def run(sandbox: Sandbox, *cells: str, timeout: float | None = None):
@@ -223,8 +228,8 @@ async def test_cancelling_a_run_closes_its_session(sandbox: Sandbox):
     assert not session.alive
 
 
-async def test_more_sessions_than_allowed_wait_their_turn(backend: str):
-    async with Sandbox(backend, Limits(), sessions=1) as box:
+async def test_more_sessions_than_allowed_wait_their_turn(make_sandbox: Callable[..., Sandbox]):
+    async with make_sandbox(sessions=1, ready=0) as box:
         first = await box.session()
         second = asyncio.create_task(box.session())
         await asyncio.sleep(0.2)
@@ -234,20 +239,35 @@ async def test_more_sessions_than_allowed_wait_their_turn(backend: str):
             assert (await session.run("1")).result == "1"
 
 
+@pytest.mark.parametrize("kind", kinds("local", "unix", "docker"), indirect=True)
 async def test_a_kernel_speaks_to_stock_jupyter_client(sandbox: Sandbox):
-    """Requests besides ``execute`` are answered too, through jupyter_client's own methods."""
+    """Over libzmq: every request that jupyter_client knows, its heartbeat, and a cell with its output."""
     async with await sandbox.session() as session:
-        client = session._client
-        session._readers[1].cancel()  # take over the shell channel
-        await asyncio.gather(session._readers[1], return_exceptions=True)
-        for request, kind in (
-            (client.kernel_info(), "kernel_info_reply"),
-            (client.is_complete("for i in x:"), "is_complete_reply"),
-            (client.complete("prin"), "complete_reply"),
-            (client.inspect("print"), "inspect_reply"),
-            (client.history(), "history_reply"),
-            (client.comm_info(), "comm_info_reply"),
-        ):
-            reply = await asyncio.wait_for(client.shell_channel.get_msg(), 10)
-            assert (reply["msg_type"], reply["parent_header"]["msg_id"]) == (kind, request)
-            assert reply["content"]["status"] in ("ok", "incomplete")
+        host = session.server.host
+        folder = (host if isinstance(host, FolderHost) else host._inner).folder
+        ports = {f"{channel}_port": port for channel, port in PORTS.items()}
+        client = AsyncKernelClient(transport="ipc", ip=str(folder / session.name), **ports)
+        client.session.key = session.key.encode()
+        client.start_channels()
+        try:
+            await client.wait_for_ready(timeout=30)
+            for request, kind in (
+                (client.kernel_info(), "kernel_info_reply"),
+                (client.is_complete("for i in x:"), "is_complete_reply"),
+                (client.complete("prin"), "complete_reply"),
+                (client.inspect("print"), "inspect_reply"),
+                (client.history(), "history_reply"),
+                (client.comm_info(), "comm_info_reply"),
+            ):
+                reply = await asyncio.wait_for(client.shell_channel.get_msg(), 10)
+                assert (reply["msg_type"], reply["parent_header"]["msg_id"]) == (kind, request)
+                assert reply["content"]["status"] in ("ok", "incomplete")
+            printed = []
+            reply = await client.execute_interactive(
+                "print(6 * 7)\n1 / 0", timeout=10, output_hook=lambda message: printed.append(message["msg_type"])
+            )
+            assert reply["content"]["ename"] == "ZeroDivisionError"
+            assert {"stream", "error"} <= set(printed)
+            assert await client._async_is_alive()
+        finally:
+            client.stop_channels()

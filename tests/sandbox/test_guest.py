@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 
 import pytest
-import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 from jupyter_client.session import Session
 
+from sandbox.guest import mux, seccomp, zmtp
 from sandbox.guest.confine import KernelLimits
 from sandbox.guest.streams import Budget, GuestStream, OutputLimit, clean, cut
 from sandbox.guest.wire import BadMessage, Wire
@@ -87,31 +88,20 @@ def test_what_is_written_between_cells_is_dropped():
     assert sent == []
 
 
-@pytest.fixture
-def pair():
-    context = zmq.Context()
-    left, right = context.socket(zmq.PAIR), context.socket(zmq.PAIR)
-    left.bind("inproc://pair")
-    right.connect("inproc://pair")
-    yield left, right
-    context.destroy(linger=0)
-
-
-def test_messages_are_read_by_jupyter_client_and_the_other_way_round(pair):
-    left, right = pair
-    Wire(b"key").send(left, "stream", {"name": "stdout", "text": "\ud800"}, {"msg_id": "1"})
+def test_messages_are_read_by_jupyter_client_and_the_other_way_round():
+    _, frames = Wire(b"key", "guest").pack("stream", {"name": "stdout", "text": "\ud800"}, {"msg_id": "1"})
     session = Session(key=b"key")
-    _, frames = session.feed_identities(right.recv_multipart())
-    message = session.deserialize(frames)
+    message = session.deserialize(session.feed_identities(frames)[1])
     assert (message["msg_type"], message["parent_header"]["msg_id"]) == ("stream", "1")
-    session.send(right, "execute_request", {"code": "1"})
-    _, received = Wire(b"key").receive(left)
-    assert received["content"] == {"code": "1"}
+    request = session.serialize(session.msg("execute_request", {"code": "1"}), ident=[b"a", b"b"])
+    route, received = Wire(b"key", "guest").unpack(request)
+    assert (route, received["content"]) == ([b"a", b"b"], {"code": "1"})
 
 
 @pytest.mark.parametrize(
     "frames",
     [
+        [],
         [b"x"],
         [b"<IDS|MSG>"],
         [b"<IDS|MSG>", b"sig"],
@@ -119,11 +109,143 @@ def test_messages_are_read_by_jupyter_client_and_the_other_way_round(pair):
         [b"id", b"<IDS|MSG>", b"", b"1", b"2"],
     ],
 )
-def test_malformed_or_unsigned_messages_are_refused(pair, frames: list[bytes]):
-    left, right = pair
-    left.send_multipart(frames)
+def test_malformed_or_unsigned_messages_are_refused(frames: list[bytes]):
     with pytest.raises(BadMessage):
-        Wire(b"key").receive(right)
+        Wire(b"key", "guest").unpack(frames)
+
+
+@pytest.mark.parametrize("header", [b"1", b"[]", b"{}", b'{"msg_type": 1}'])
+def test_signed_messages_without_a_type_are_refused(header: bytes):
+    wire = Wire(b"key", "guest")
+    parts = [header, b"{}", b"{}", b"{}"]
+    with pytest.raises(BadMessage, match="header"):
+        wire.unpack([b"<IDS|MSG>", wire._sign(parts), *parts])
+
+
+messages = st.lists(st.lists(st.binary(max_size=600), min_size=1, max_size=8), max_size=5)
+
+
+@given(messages, st.data())
+def test_zmtp_survives_any_cut(sent: list[list[bytes]], data: st.DataObject):
+    stream = zmtp.opening("DEALER") + b"".join(map(zmtp.encode, sent))
+    decoder, received, rest = zmtp.Decoder(1 << 20), [], stream
+    while rest:
+        size = data.draw(st.integers(1, len(rest)))
+        received += decoder.feed(rest[:size])
+        rest = rest[size:]
+    assert received == sent
+
+
+@given(st.binary(max_size=2000))
+def test_zmtp_takes_any_bytes(noise: bytes):
+    decoder = zmtp.Decoder(1000)
+    decoder.feed(zmtp.opening("DEALER"))
+    try:
+        for message in decoder.feed(noise):
+            assert sum(map(len, message)) <= 1000
+    except zmtp.ProtocolError:
+        pass
+    assert len(decoder._buffer) <= 1009 or len(noise) > 1000
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"HTTP/1.1 200 OK" + bytes(60),
+        zmtp.opening("PUB") + b"\x02" + b"\xff" * 8,
+        zmtp.opening("PUB") + b"\x01\x00" * 33,
+        zmtp.opening("PUB") + (b"\x01\xff" + bytes(255)) * 5,
+        zmtp.opening("PUB") + b"\x80\x00",
+    ],
+)
+def test_zmtp_refuses_what_is_too_much_or_no_zmtp(stream: bytes):
+    with pytest.raises(zmtp.ProtocolError):
+        zmtp.Decoder(1000).feed(stream)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3), st.binary(max_size=99)), max_size=9), st.data())
+def test_mux_survives_any_cut(sent: list[tuple[int, int, bytes]], data: st.DataObject):
+    rest = b"".join(mux.frame(*each) for each in sent)
+    frames, received = mux.Frames(), []
+    while rest:
+        size = data.draw(st.integers(1, len(rest)))
+        received += frames.feed(rest[:size])
+        rest = rest[size:]
+    assert received == sent
+
+
+def test_mux_refuses_what_is_too_much():
+    with pytest.raises(mux.MuxError):
+        mux.Frames().feed(mux.HEADER.pack(1, mux.DATA, mux.FRAME_BYTES + 1))
+
+
+def run_filter(code: bytes, number: int, arguments: list[int], audit: int = 0xC000003E) -> int:
+    """A classic BPF interpreter, as far as our filter needs one."""
+    data = struct.pack("=IIQ6Q", number, audit, 0, *(arguments + [0] * 6)[:6])
+    a = x = stored = 0
+    at = 0
+    while True:
+        kind, if_true, if_false, operand = struct.unpack_from("=HBBI", code, at * 8)
+        at += 1
+        if kind == seccomp.LOAD_WORD:
+            [a] = struct.unpack_from("=I", data, operand)
+        elif kind == seccomp.STORE:
+            stored = a
+        elif kind == seccomp.LOAD_STORED:
+            a = stored
+        elif kind == seccomp.LOAD_X:
+            x = stored
+        elif kind == seccomp.SUBTRACT:
+            a = (a - operand) & 0xFFFFFFFF
+        elif kind == seccomp.RETURN:
+            return operand
+        else:
+            tests = {
+                seccomp.JUMP_EQUAL: a == operand,
+                seccomp.JUMP_EQUAL_X: a == x,
+                seccomp.JUMP_AT_LEAST: a >= operand,
+                seccomp.JUMP_ANY_BIT: bool(a & operand),
+            }
+            at += if_true if tests[kind] else if_false
+
+
+USERS = 5
+
+
+@given(
+    st.integers(0, 600),
+    st.lists(st.one_of(st.integers(0, 2**64 - 1), st.integers(995, 1010)), min_size=4, max_size=4),
+    st.integers(0, USERS - 1),
+    st.booleans(),
+)
+def test_the_filter_lets_users_change_with_their_own_ticket_only(number, arguments, user, honest):
+    code, first_at = seccomp.program("x86_64", USERS)
+    program, tickets = bytearray(code), [(index + 1) * 0x0101010201010101 for index in range(USERS)]
+    struct.pack_into("=I", program, first_at, 1000)
+    for index, ticket in enumerate(tickets):
+        low, high = seccomp.ticket_places(first_at, index)
+        struct.pack_into("=I", program, low, ticket & 0xFFFFFFFF)
+        struct.pack_into("=I", program, high, ticket >> 32)
+    setresuid = seccomp._MACHINES["x86_64"][3]
+    if honest:
+        number, arguments = setresuid, [1000 + user] * 3 + [tickets[user]]
+    said = run_filter(bytes(program), number, arguments)
+    words = [each & 0xFFFFFFFF for each in arguments]
+    if number == setresuid:
+        index = words[0] - 1000
+        mine = 0 <= index < USERS and words[0] == words[1] == words[2] and arguments[3] == tickets[index]
+        assert said == (seccomp.RETURN_ALLOW if mine else seccomp.RETURN_EPERM)
+        assert mine or not honest
+    elif number in seccomp._MACHINES["x86_64"][1].values():
+        assert said == seccomp.RETURN_EPERM
+    elif number == 56:
+        assert said == (seccomp.RETURN_EPERM if words[0] & seccomp.NEW_NAMESPACES else seccomp.RETURN_ALLOW)
+    elif number == seccomp.CLONE3:
+        assert said == seccomp.RETURN_ENOSYS
+    else:
+        assert said == seccomp.RETURN_ALLOW
+    assert run_filter(bytes(program), number | seccomp.X32_CALLS, arguments) == seccomp.RETURN_EPERM
+    assert run_filter(bytes(program), number, arguments, audit=0x40000003) == seccomp.RETURN_EPERM
 
 
 def test_a_client_can_lower_the_servers_limits_but_not_raise_them():

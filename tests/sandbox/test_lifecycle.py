@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -10,14 +11,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sandbox import Limits, Sandbox, SandboxLostError, SandboxUnavailableError
+from sandbox import Limits, Sandbox, SandboxLostError, SandboxUnavailableError, Session
 from sandbox.docker_launcher import LABEL, connect_engine, reap
 from sandbox.owner import OWNER_FILE, identity, is_gone, make_directory, reap_directories
 
@@ -199,33 +199,36 @@ def test_reaping_spares_the_living():
     shutil.rmtree(mine)
 
 
-async def test_many_sessions_leak_nothing(local_sandbox: Sandbox):
-    async def one() -> None:
-        async with await local_sandbox.session() as session:
-            assert (await session.run("1")).result == "1"
-
-    await one()
-    before = (len(os.listdir("/proc/self/fd")), threading.active_count(), len(asyncio.all_tasks()))
-    for _ in range(10):
-        await asyncio.gather(*(one() for _ in range(10)))
-    await asyncio.sleep(0.1)
-    after = (len(os.listdir("/proc/self/fd")), threading.active_count(), len(asyncio.all_tasks()))
-    assert after[0] <= before[0] + 2
-    assert after[1:] == before[1:]
+@STARTED
+def test_many_sessions_leak_nothing(own_backend: str):
+    """The short version of ``benchmarks/soak.py``."""
+    script = Path(__file__).parents[2] / "benchmarks" / "soak.py"
+    command = [sys.executable, str(script), "--backend", own_backend, "--sessions", "300"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["leaked"] == {}
+    assert said["statuses"]["ok"] == 276  # those that left children or files among them
 
 
-async def test_a_start_that_nobody_waits_for_leaves_no_kernel(local_sandbox: Sandbox):
-    async with await local_sandbox.session() as session:
-        [server] = local_sandbox._servers
-        before = len(kernel_servers(server.folder.parent))
-        for _ in range(5):
-            task = asyncio.create_task(local_sandbox.session())
-            await asyncio.sleep(0.002)
+@STARTED
+async def test_a_start_that_nobody_waits_for_leaves_no_kernel(own_backend: str):
+    async with Sandbox(own_backend, ready=0, sessions=2) as box, await box.session() as session:
+        [server] = box._servers
+        for delay in (0, 0.001, 0.002, 0.004, 0.008):
+            task = asyncio.create_task(box.session())
+            await asyncio.sleep(delay)
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for outcome in await asyncio.gather(task, return_exceptions=True):
+                if isinstance(outcome, Session):
+                    await outcome.close()
         await asyncio.sleep(0.5)
-        assert len(kernel_servers(server.folder.parent)) == before
+        folder = server.host._inner.folder if own_backend == "docker" else server.host.folder
+        sockets = [path for path in folder.iterdir() if path.is_socket()]
+        assert len(sockets) == len(("control", "shell", "iopub", "stdin", "control", "hb")), sockets
         assert session.alive
+        async with asyncio.timeout(10), await box.session() as another:  # no slot is lost either
+            assert (await another.run("1")).result == "1"
 
 
 @pytest.mark.parametrize(
@@ -241,7 +244,7 @@ async def test_a_start_that_nobody_waits_for_leaves_no_kernel(local_sandbox: San
 async def test_a_client_that_talks_nonsense_harms_nobody_else(local_sandbox: Sandbox, line: bytes):
     async with await local_sandbox.session() as session:
         [server] = local_sandbox._servers
-        reader, writer = await asyncio.open_unix_connection(server.folder / "control")
+        reader, writer = await asyncio.open_unix_connection(server.host.folder / "control")
         writer.write(line)
         assert await asyncio.wait_for(reader.read(), 10) == b""
         writer.close()

@@ -1,0 +1,175 @@
+"""The figures of our own kernels, and how each grows with the number of kernels that are alive."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from sandbox.host import FolderHost
+from sandbox.sandbox import Sandbox
+from sandbox.session import Session
+
+IMPORTS = "import numpy, sympy, scipy.stats, scipy.optimize"
+CELLS = 300
+"""Round trips whose median and 99th percentile are taken."""
+LOAD_SECONDS = 1.5
+"""How long cells are run one after the other, in several kernels at once, for the throughput."""
+KERNELS_UNDER_LOAD = 8
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+async def timed(work: Callable[[], Coroutine[Any, Any, Any]], times: int) -> list[float]:
+    """How long ``work`` takes, each of so many times, milliseconds."""
+    took = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        await work()
+        took.append((time.perf_counter() - begun) * 1000)
+    return took
+
+
+def median(values: list[float]) -> float:
+    """The median, rounded as it is printed."""
+    return round(statistics.median(values), 3)
+
+
+def percentile_99(values: list[float]) -> float:
+    """The 99th percentile; of few values, the largest."""
+    return round(sorted(values)[min(len(values) - 1, int(len(values) * 0.99))], 3)
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    """CPU time that living processes have used, in user and in system mode."""
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICKS
+
+
+def pss_mib(pids: list[int]) -> float | None:
+    """Proportional set size, the mean of these processes, MiB; None where we may not see it."""
+    total = 0
+    try:
+        for pid in pids:
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1])
+    except OSError:
+        return None
+    return round(total / 1024 / len(pids), 2) if pids else None
+
+
+def descendants(root: int) -> list[int]:
+    """The processes below ``root``, as this machine numbers them."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        children.setdefault(parent, []).append(int(path.parent.name))
+    found, queue = [], [root]
+    while queue:
+        below = children.get(queue.pop(), [])
+        found += below
+        queue += below
+    return found
+
+
+def server_pid(sandbox: Sandbox) -> int | None:
+    """The kernel server's process, as this machine numbers it; None inside gVisor, where it is none of ours."""
+    [server] = sandbox.servers
+    if sandbox.backend == "docker":
+        if sandbox.runtime not in (None, "runc"):
+            return None
+        from sandbox.docker_launcher import container_pid
+
+        return container_pid(server.name)
+    assert isinstance(server.host, FolderHost)
+    return server.host.process_id
+
+
+async def throughput(sessions: list[Session], pids: list[int] | None) -> float | None:
+    """Trivial cells per second of CPU time, client, server and kernels together."""
+    if pids is None:
+        return None
+    mine = [os.getpid(), *pids]
+    before, cells, end = cpu_seconds(mine), 0, time.perf_counter() + LOAD_SECONDS
+
+    async def work(session: Session) -> None:
+        nonlocal cells
+        while time.perf_counter() < end:
+            await session.run("pass")
+            cells += 1
+
+    await asyncio.gather(*(work(session) for session in sessions[:KERNELS_UNDER_LOAD]))
+    return round(cells / max(cpu_seconds(mine) - before, 1 / TICKS), 1)
+
+
+async def at(sandbox: Sandbox, sessions: list[Session], count: int) -> dict[str, Any]:
+    """Open sessions until ``count`` are alive, and measure there."""
+
+    async def fresh() -> None:
+        session = await sandbox.session()
+        await session.run(IMPORTS)
+        sessions.append(session)
+
+    starts = await timed(fresh, count - len(sessions))
+    while len(starts) < 5:  # too few to tell: more, which do not stay
+        starts += await timed(fresh, 1)
+        await sessions.pop().close()
+    server = await asyncio.to_thread(server_pid, sandbox)
+    kernels = None if server is None else await asyncio.to_thread(descendants, server)
+    memory = None if kernels is None else await asyncio.to_thread(pss_mib, kernels)
+    await sessions[0].run("pass")
+    cells = await timed(lambda: sessions[0].run("pass"), CELLS)
+    return {
+        "kernels": count,
+        "fresh_ms": median(starts),
+        "fresh_p99_ms": percentile_99(starts),
+        "cell_ms": median(cells),
+        "cell_p99_ms": percentile_99(cells),
+        "cells_per_s_per_core": await throughput(sessions, None if server is None else [server, *(kernels or [])]),
+        "pss_mib": memory,
+    }
+
+
+async def growth(make: Callable[..., Sandbox], counts: list[int]) -> list[dict[str, Any]]:
+    """`at` each of ``counts`` living kernels, in rising order."""
+    sessions: list[Session] = []
+    async with make(ready=0, sessions=max(counts) + 8) as sandbox:
+        found = [await at(sandbox, sessions, count) for count in sorted(counts)]
+        await asyncio.gather(*(session.close() for session in sessions))
+    return found
+
+
+async def pooled(make: Callable[..., Sandbox], times: int = 30) -> float:
+    """Taking a kernel that was kept ready and running its first cell, median, milliseconds."""
+    took = []
+    async with make(ready=4) as sandbox:
+        for _ in range(times):
+            while sandbox.ready < 4:  # noqa: ASYNC110 - nobody but this benchmark needs to be told
+                await asyncio.sleep(0.01)
+            begun = time.perf_counter()
+            session = await sandbox.session()
+            await session.run(IMPORTS)
+            took.append((time.perf_counter() - begun) * 1000)
+            await session.close()
+    return median(took)
+
+
+async def forked(make: Callable[..., Sandbox], times: int = 20) -> float:
+    """`Session.fork`, median, milliseconds."""
+    async with make(ready=0) as sandbox, await sandbox.session() as session:
+        await session.run(IMPORTS)
+
+        async def fork() -> None:
+            await (await session.fork()).close()
+
+        return median(await timed(fork, times))
