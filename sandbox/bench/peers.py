@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ async def ipykernel(times: int = 5) -> dict[str, Any] | None:
 
     async def start() -> None:
         manager = AsyncKernelManager(kernel_name="python3")
-        await manager.start_kernel()
+        await manager.start_kernel(stderr=subprocess.DEVNULL)
         client = manager.client()
         client.start_channels()
         await client.wait_for_ready(timeout=60)
