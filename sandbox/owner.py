@@ -6,6 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from sandbox.errors import SandboxUnavailableError
 from sandbox.guest.processes import remove
 
 PREFIX = "genprm-"
@@ -49,14 +50,23 @@ def is_gone(owner: str) -> bool:
 
 
 def make_directory() -> Path:
-    """A private directory with a path short enough for unix sockets, marked as ours."""
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
-    (folder / OWNER_FILE).write_text(identity())
+    """A private directory with a path short enough for unix sockets, marked as ours.
+
+    Raises:
+        SandboxUnavailableError: it cannot be written.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
+        (folder / OWNER_FILE).write_text(identity())
+    except OSError as error:
+        raise SandboxUnavailableError(f"no directory for sockets in /tmp: {error.strerror}") from error
     return folder
 
 
 def remove_directory(folder: Path) -> None:
     """Delete a directory of ours, with whatever guests of the local backend have left in it."""
+    # The mark goes last: where we are killed on the way, the next start still knows whose this was.
+    remove([str(path) for path in folder.glob("*") if path.name != OWNER_FILE])
     remove([str(folder)])
 
 

@@ -82,17 +82,23 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def server_pid(sandbox: Sandbox) -> int | None:
-    """The kernel server's process, as this machine numbers it; None inside gVisor, where it is none of ours."""
-    [server] = sandbox.servers
+def server_pids(sandbox: Sandbox) -> list[int] | None:
+    """The kernel servers' processes, as this machine numbers them; None inside gVisor, where they are none of ours."""
     if sandbox.backend == "docker":
         if sandbox.runtime not in (None, "runc"):
             return None
         from sandbox.docker_launcher import container_pid
 
-        return container_pid(server.name)
-    assert isinstance(server.host, FolderHost)
-    return server.host.process_id
+        return [container_pid(server.name) for server in sandbox.servers]
+    hosts = [server.host for server in sandbox.servers]
+    return [host.process_id for host in hosts if isinstance(host, FolderHost) and host.process_id]
+
+
+def memory_per_kernel(sandbox: Sandbox, servers: list[int], kernels: list[int]) -> float | None:
+    """PSS, MiB. The kernel server is not counted where all kernels have it in common, and is where each has its own."""
+    counted = kernels + (servers if sandbox.isolation == "kernel" else [])
+    mean = pss_mib(counted)
+    return None if mean is None or not kernels else round(mean * len(counted) / len(kernels), 2)
 
 
 async def throughput(sessions: list[Session], pids: list[int] | None) -> float | None:
@@ -124,9 +130,9 @@ async def at(sandbox: Sandbox, sessions: list[Session], count: int) -> dict[str,
     while len(starts) < 5:  # too few to tell: more, which do not stay
         starts += await timed(fresh, 1)
         await sessions.pop().close()
-    server = await asyncio.to_thread(server_pid, sandbox)
-    kernels = None if server is None else await asyncio.to_thread(descendants, server)
-    memory = None if kernels is None else await asyncio.to_thread(pss_mib, kernels)
+    servers = await asyncio.to_thread(server_pids, sandbox)
+    kernels = [pid for server in servers or [] for pid in await asyncio.to_thread(descendants, server)]
+    memory = None if servers is None else await asyncio.to_thread(memory_per_kernel, sandbox, servers, kernels)
     await sessions[0].run("pass")
     cells = await timed(lambda: sessions[0].run("pass"), CELLS)
     return {
@@ -135,7 +141,7 @@ async def at(sandbox: Sandbox, sessions: list[Session], count: int) -> dict[str,
         "fresh_p99_ms": percentile_99(starts),
         "cell_ms": median(cells),
         "cell_p99_ms": percentile_99(cells),
-        "cells_per_s_per_core": await throughput(sessions, None if server is None else [server, *(kernels or [])]),
+        "cells_per_s_per_core": await throughput(sessions, None if servers is None else servers + kernels),
         "pss_mib": memory,
     }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import io
 import json
 import os
 import shutil
@@ -14,11 +16,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sandbox import Limits, Sandbox, SandboxLostError, SandboxUnavailableError, Session
 from sandbox.docker_launcher import LABEL, connect_engine, reap
+from sandbox.image import VERSION_LABEL, image_tag
 from sandbox.owner import OWNER_FILE, identity, is_gone, make_directory, reap_directories
 
 STARTED = pytest.mark.parametrize("own_backend", ["local", pytest.param("docker", marks=pytest.mark.docker)])
@@ -302,9 +306,21 @@ async def test_directory_without_servers(monkeypatch: pytest.MonkeyPatch, tmp_pa
         await Sandbox(f"unix:{tmp_path}").start()
 
 
-def test_unknown_backend():
-    with pytest.raises(ValueError, match="expected docker, local or unix:DIRECTORY"):
-        Sandbox("podman")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"backend": "podman"}, "expected docker, local or unix:DIRECTORY"),
+        ({"backend": "docker", "isolation": "vm"}, "expected container or kernel"),
+        ({"backend": "local", "isolation": "kernel"}, "for the docker backend"),
+        ({"backend": "local", "runtime": "runsc"}, "for the docker backend"),
+        ({"backend": "unix:/x", "image": "x"}, "for the docker backend"),
+        ({"sessions": 0}, "sessions must be at least 1"),
+        ({"ready": -1}, "ready at least 0"),
+    ],
+)
+def test_options_that_do_not_go(options: dict[str, Any], words: str):
+    with pytest.raises(ValueError, match=words):
+        Sandbox(**options)
 
 
 @pytest.mark.parametrize("field", ["timeout", "memory_mib", "processes", "file_mib", "output_bytes", "disk_mib"])
@@ -312,3 +328,185 @@ def test_limits_are_positive(field: str):
     for value in (0, -1):
         with pytest.raises(ValueError, match=field):
             Limits(**{field: value})
+
+
+@STARTED
+@pytest.mark.parametrize("field", ["memory_mib", "container_memory_mib"])
+async def test_limits_of_more_than_the_machine_has(own_backend: str, field: str):
+    with pytest.raises(SandboxUnavailableError, match=rf"limits.{field} is 99999999 MiB; the machine"):
+        await Sandbox(own_backend, Limits(**{field: 99_999_999})).start()
+
+
+@pytest.mark.docker
+async def test_unknown_runtime_is_one_clear_line():
+    with pytest.raises(SandboxUnavailableError, match=r"no runtime 'nope'; it has: .*runc"):
+        await Sandbox("docker", runtime="nope").start()
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        (None, "has no kernel server: make it FROM genprm-sandbox:"),
+        ("0123456789ab", "of version 0123456789ab"),
+    ],
+)
+async def test_an_image_that_is_not_ours(label: str | None, words: str):
+    client = connect_engine()
+    try:
+        labels = {VERSION_LABEL: label} if label else {}
+        dockerfile = io.BytesIO(b"FROM python:3.11-slim\n")
+        tag = f"genprm-test-image:{label or 'none'}"
+        client.images.build(fileobj=dockerfile, tag=tag, labels=labels, rm=True)
+        with pytest.raises(SandboxUnavailableError, match=words):
+            await Sandbox("docker", image=tag).start()
+        client.images.remove(tag)
+    finally:
+        client.close()
+
+
+@pytest.mark.docker
+async def test_an_image_that_is_not_there():
+    with pytest.raises(SandboxUnavailableError, match="no image 'genprm-nowhere:1'"):
+        await Sandbox("docker", image="genprm-nowhere:1").start()
+
+
+@pytest.mark.docker
+async def test_an_image_made_from_ours():
+    async with Sandbox("docker", ready=0):
+        pass  # ours is built
+    client = connect_engine()
+    try:
+        dockerfile = f"FROM {image_tag()}\nRUN echo 42 > /etc/answer\n"
+        client.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag="genprm-test-image:mine", rm=True)
+        async with Sandbox("docker", image="genprm-test-image:mine") as box, await box.session() as session:
+            assert (await session.run("print(open('/etc/answer').read())")).stdout == "42\n\n"
+    finally:
+        client.images.remove("genprm-test-image:mine")
+        client.close()
+
+
+async def test_a_server_of_another_version(monkeypatch: pytest.MonkeyPatch, found_servers: Path):
+    monkeypatch.setattr("sandbox.server.version", lambda: "another")
+    with pytest.raises(SandboxUnavailableError, match=r"is of version \w{12}, this is another: build its image anew"):
+        await Sandbox(f"unix:{found_servers}").start()
+
+
+async def test_a_socket_path_that_is_too_long(tmp_path: Path):
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    with pytest.raises(SandboxUnavailableError, match="longer than 107 bytes"):
+        await Sandbox(f"unix:{folder}").start()
+    command = [sys.executable, "-m", "sandbox.guest", "--directory", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, "longer than 107 bytes" in done.stderr.splitlines()[-1]) == (2, True)
+
+
+def test_a_directory_nobody_can_write_to():
+    command = [sys.executable, "-m", "sandbox.guest", "--directory", "/proc/self"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, "cannot write to /proc/self" in done.stderr.splitlines()[-1]) == (2, True)
+
+
+@STARTED
+async def test_a_state_directory_nobody_can_write_to(own_backend: str, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object, **__: object) -> str:
+        raise OSError(errno.EROFS, "Read-only file system", "/tmp/genprm-x")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    with pytest.raises(SandboxUnavailableError, match="Read-only file system"):
+        await Sandbox(own_backend).start()
+
+
+async def test_the_hosts_clock_may_jump(local_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
+    """No deadline and no duration is taken from a clock that somebody can set."""
+    real = time.time
+    async with await local_sandbox.session() as session:
+        monkeypatch.setattr(time, "time", lambda: real() + 10**8)
+        assert (await session.run("print(1)")).stdout == "1\n"
+        monkeypatch.setattr(time, "time", lambda: real() - 10**8)
+        result = await session.run("while True: pass", 0.3)
+        assert (result.status.value, result.state_lost) == ("timeout", False)
+        assert 0.2 < result.duration < 5
+    for path in (Path(__file__).parents[2] / "sandbox").rglob("*.py"):
+        assert "time.time()" not in path.read_text(), path
+
+
+async def test_ready_kernels_are_fresh_and_made_anew(local_sandbox: Sandbox):
+    async with Sandbox("local", ready=2, sessions=8) as box:
+        seen = set()
+        for _ in range(6):
+            async with await box.session() as session:
+                result = await session.run("import os\nprint('x' in globals(), os.getpid())\nx = 1")
+                assert result.stdout.startswith("False ")
+                seen.add(result.stdout)
+        assert len(seen) == 6
+        async with asyncio.timeout(10):
+            while box.ready < 2:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_ready_kernel_that_has_died_is_not_given_out():
+    async with Sandbox("local", ready=1) as box:
+        async with asyncio.timeout(10):
+            while not box.ready:
+                await asyncio.sleep(0.01)
+        [waiting] = box._ready
+        await box.servers[0].request("kill", kernel=waiting.name)
+        async with asyncio.timeout(10), await box.session() as session:
+            assert session is not waiting
+            assert (await session.run("1")).result == "1"
+
+
+@pytest.mark.docker
+async def test_a_container_of_its_own_goes_with_its_session():
+    before = set(containers())
+    async with Sandbox("docker", isolation="kernel", ready=0) as box:
+        first, second = await box.session(), await box.session()
+        mine = set(containers()) - before
+        assert len(mine) == 2
+        branch = await first.fork()
+        assert set(containers()) - before == mine
+        await first.close()
+        assert (await branch.run("1")).result == "1"
+        await branch.close()
+        assert len(set(containers()) - before) == 1
+        assert (await second.run("1")).result == "1"
+    assert not set(containers()) - before
+
+
+@STARTED
+async def test_cancelled_starts_leave_nothing(own_backend: str):
+    before, others = directories(), set(containers()) if own_backend == "docker" else set()
+    for delay in (0.02, 0.1, 0.3, 0.6, 1.0):
+        box = Sandbox(own_backend)
+        starting = asyncio.create_task(box.start())
+        await asyncio.sleep(delay)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await box.close()
+    assert directories() == before
+    if own_backend == "docker":
+        assert eventually(lambda: set(containers()) <= others)
+
+
+async def test_a_closed_sandbox_says_so():
+    box = Sandbox("local")
+    await box.start()
+    await box.close()
+    with pytest.raises(SandboxUnavailableError, match="closed"):
+        await box.session()
+
+
+@pytest.mark.docker
+@pytest.mark.gvisor
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_client_of_attached_containers_leaves_nothing(number: signal.Signals):
+    code = CLIENT.replace("Sandbox(sys.argv[1])", "Sandbox('docker', runtime='runsc', isolation='kernel', ready=2)")
+    before = set(containers())
+    client = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert client.stdout.readline() == b"running\n"
+    client.send_signal(number)
+    client.wait(20)
+    client.stdout.close()
+    assert eventually(lambda: set(containers()) <= before, 30)
