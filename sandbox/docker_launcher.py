@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 LABEL = "genprm.sandbox.owner"
 PROFILE = Path(__file__).with_name("seccomp.json")
 """Every system call that anything in the container may make; all others fail with EPERM."""
+SHARING = ("runc", "crun", "io.containerd.runc.v2")
+"""Runtimes whose containers can share unix sockets with the host. What is not known to is reached by other means."""
 API_TIMEOUT = 60
 """Seconds for one call to the engine."""
 KERNELS_PER_CONTAINER = 256
@@ -131,17 +133,17 @@ class DockerLauncher(Launcher):
         self._image = image
         self._say = say
         self._checked = False
+        self._shares_sockets = False
 
     async def launch(self) -> list[Host]:
         client = await asyncio.to_thread(connect_engine)
-        # Only an engine on this machine, with a runtime that lets sockets through, can share a directory of them.
-        shared = self._runtime in (None, "runc") and str(client.api.base_url).startswith("http+docker://")
-        folder = make_directory() if shared else None
+        folder: Path | None = None
         containers: list[Container] = []
         try:
             if not self._checked:
                 await asyncio.to_thread(self._check, client)
                 self._checked = True
+            folder = make_directory() if self._shares_sockets else None
             # Where we are cancelled while the engine is at it, the thread goes on, and tells what it has made.
             creating = asyncio.create_task(asyncio.to_thread(self._create, client, folder, containers))
             try:
@@ -181,6 +183,9 @@ class DockerLauncher(Launcher):
             raise SandboxUnavailableError(
                 f"the Docker engine has no runtime {self._runtime!r}; it has: {', '.join(runtimes)}"
             )
+        # Only an engine on this machine, with a runtime that lets sockets through, can share a directory of them.
+        runtime = self._runtime or about.get("DefaultRuntime", "runc")
+        self._shares_sockets = runtime in SHARING and str(client.api.base_url).startswith("http+docker://")
         if self._image is not None:
             check_image(client, self._image)
         elif not has_image(client):

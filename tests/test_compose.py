@@ -75,7 +75,7 @@ def test_the_stack_is_hardened():
 def test_compose_and_launcher_agree():
     """The two ways to start a sandbox container keep the same walls."""
     from sandbox import Limits
-    from sandbox.docker_launcher import container_options
+    from sandbox.docker_launcher import PROFILE, container_options
 
     service = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["sandbox"]
     options = container_options(Limits(), 1000)
@@ -84,3 +84,4 @@ def test_compose_and_launcher_agree():
     assert {name: str(value) for name, value in service["sysctls"].items()} == options["sysctls"]
     assert dict(mount.split(":", 1) for mount in service["tmpfs"]) == options["tmpfs"]
     assert service["user"] == options["user"]
+    assert f"seccomp:{PROFILE.relative_to(ROOT)}" in service["security_opt"]

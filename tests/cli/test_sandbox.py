@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +50,62 @@ def test_check_and_build(cli: Cli):
     done = cli("sandbox", "check")
     assert done.returncode == 0, done.stdout
     assert "NOT IN FORCE" not in done.stdout
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    ("options", "unseen"),
+    [
+        (["--isolation", "kernel"], []),
+        pytest.param(["--runtime", "runsc"], ["memory", "process"], marks=pytest.mark.gvisor),
+    ],
+)
+def test_check_of_other_walls(cli: Cli, options: list[str], unseen: list[str]):
+    done = cli("sandbox", "check", *options, timeout=200)
+    broken = [line.split()[4] for line in done.stdout.splitlines() if "NOT IN FORCE" in line]
+    assert broken == unseen, done.stdout
+    assert done.returncode == (1 if unseen else 0)
+
+
+@pytest.mark.docker
+@pytest.mark.gvisor
+def test_run_in_gvisor(cli: Cli):
+    done = cli("sandbox", "run", "import os; print(os.uname().release)", "--runtime", "runsc", "--isolation", "kernel")
+    assert (done.returncode, done.stdout) == (0, "4.4.0\n")  # the Linux version that gVisor says it is
+
+
+@BACKENDS
+def test_bench(cli: Cli, where: str, tmp_path: Path):
+    """That it measures; what it measures is not for a test to judge."""
+    done = cli(
+        "sandbox", "bench", "--backend", where, "--kernels", "1,3", "--plot", tmp_path / "growth.png", timeout=250
+    )
+    assert done.returncode == 0, done.stderr
+    [line] = done.stdout.splitlines()
+    found = json.loads(line)
+    for name in ("cold_ms", "fresh_ms", "pooled_ms", "fork_ms", "cell_ms", "cells_per_s_per_core", "pss_mib"):
+        assert found[name] > 0, name
+    assert [each["kernels"] for each in found["growth"]] == [1, 3]
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_install_kernelspec(cli: Cli, tmp_path: Path):
+    done = cli(
+        "sandbox",
+        "install-kernelspec",
+        "--name",
+        "mine",
+        "--runtime",
+        "runsc",
+        "--memory-mib",
+        "512",
+        "--prefix",
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    folder = Path(done.stdout.strip())
+    assert folder == tmp_path / "share" / "jupyter" / "kernels" / "mine"
+    spec = json.loads((folder / "kernel.json").read_text())
+    provisioner = spec["metadata"]["kernel_provisioner"]
+    assert provisioner["provisioner_name"] == "genprm-sandbox"
+    assert (provisioner["config"]["runtime"], provisioner["config"]["memory_mib"]) == ("runsc", 512)

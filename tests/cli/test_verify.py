@@ -109,6 +109,10 @@ BAD = [
     (["verify", "rows.jsonl", "--temperature", "-1"], "--temperature: input should be greater"),
     (["sandbox", "run", "1", "--timeout", "0"], "--timeout: input should be greater"),
     (["sandbox", "run", "1", "--backend", "podman"], "expected docker, local or unix:DIRECTORY"),
+    (["sandbox", "run", "1", "--isolation", "vm"], "unknown isolation 'vm': expected container or kernel"),
+    (["sandbox", "run", "1", "--backend", "local", "--runtime", "runsc"], "are for the docker backend"),
+    (["sandbox", "bench", "--kernels", "1,x"], "--kernels: expected numbers from 1 to 1000"),
+    (["sandbox", "install-kernelspec", "--isolation", "vm"], "unknown isolation 'vm'"),
 ]  # fmt: skip
 
 
