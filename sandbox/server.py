@@ -118,7 +118,7 @@ class KernelServer(asyncio.Protocol):
         try:
             for line in lines:
                 self._on_message(json.loads(line))
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             self._hang_up()  # it talks nonsense
         if len(self._received) > LINE_BYTES:
             self._hang_up()

@@ -231,7 +231,7 @@ class Server:
         try:
             for line in lines:
                 self._serve(client, json.loads(line))
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             client.gone = True  # it does not speak our protocol
         if client.gone or len(client.received) > LINE_BYTES:
             self._drop(client)

@@ -38,7 +38,10 @@ def receive(end: socket.socket, descriptors: int = 0) -> tuple[dict[str, Any], l
         raise ConnectionResetError("the tether is cut")
     if data.startswith(TICKETS):
         return {"tickets": data[len(TICKETS) :]}, []
-    message = json.loads(data)
+    try:
+        message = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("too deep") from error
     if not isinstance(message, dict):
         raise ValueError("no object")
     return message, received

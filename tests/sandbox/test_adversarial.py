@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from sandbox import RunStatus, Sandbox
+from sandbox import RunStatus, Sandbox, SandboxError
 from tests.conftest import CONTAINED, kinds
 
 OK, ERROR, TIMEOUT = RunStatus.OK, RunStatus.ERROR, RunStatus.TIMEOUT
@@ -200,6 +200,48 @@ async def test_forged_reply_cannot_outlive_the_session(sandbox: Sandbox):
     async with await sandbox.session() as session:
         assert (await session.run(code, 1.0)).status is OK
         assert (await session.run("1", 1.0)).status in (TIMEOUT, DIED, FLOOD)
+    await _next_session_works(sandbox)
+
+
+TETHER = """
+import gc, os, socket, time
+kernel = next(o for o in gc.get_objects() if type(o).__name__ == "Kernel" and hasattr(o, "_wire"))
+line = kernel._channels.tether
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "line.send(b'[' * 16000)",
+        "line.send(b'{}')",
+        "line.send(b'1' * 16000)",
+        "line.send(b'T' + bytes(2048))",
+        "line.send(b'\\xff' * 100)",
+        "line.send(b'{\"ready\": 1}')",
+        "line.send(b'{\"ready\": [1]}')",
+        "line.send(b'{\"refused\": null}')",
+        "line.send(b'{\"forked\": true}')",
+        "line.send(b'{\"failed\": {}}')",
+        "line.shutdown(socket.SHUT_RDWR)",
+        "line.close()",
+        "socket.send_fds(line, [b'{}'], list(range(3)) * 50)",
+        "try:\n    while True: line.send(b'{}')\nexcept OSError: pass",
+        "try:\n    while True: line.send(b'x' * 60000, socket.MSG_DONTWAIT)\nexcept OSError: pass",
+    ],
+)
+async def test_lies_to_the_kernel_server(sandbox: Sandbox, code: str):
+    """What a guest says on the line that its kernel shares with the server harms nobody else, and no later fork of it."""
+    async with await sandbox.session() as neighbour, await sandbox.session() as session:
+        await session.run(TETHER + code, 3)
+        await asyncio.sleep(0.1)
+        if session.alive:
+            try:
+                async with asyncio.timeout(20), await session.fork():
+                    pass
+            except SandboxError:
+                pass  # it has made itself unfit for that
+        assert (await neighbour.run("6 * 7")).result == "42"
     await _next_session_works(sandbox)
 
 

@@ -243,6 +243,7 @@ async def test_a_start_that_nobody_waits_for_leaves_no_kernel(own_backend: str):
         b'{"id": 1}\n',
         b'{"id": 1, "op": "spawn", "limits": {"memory_mib": "x"}}\n',
         b"x" * 100_000,
+        b"[" * 60_000 + b"\n",
     ],
 )
 async def test_a_client_that_talks_nonsense_harms_nobody_else(local_sandbox: Sandbox, line: bytes):
