@@ -203,7 +203,10 @@ class Server:
 
     def _dispatch(self, key: selectors.SelectorKey) -> None:
         if key.data == "listener":
-            connection, _ = key.fileobj.accept()  # type: ignore[union-attr]
+            try:
+                connection, _ = key.fileobj.accept()  # type: ignore[union-attr]
+            except OSError:
+                return  # it has gone again, or no descriptor is left: it will ask again
             connection.settimeout(1)  # a client that does not read its answers is dropped
             client = Client(connection)
             self._clients.append(client)
@@ -251,6 +254,8 @@ class Server:
     def _serve(self, client: Client, request: dict[str, Any]) -> None:
         number, op = request["id"], request["op"]
         child = self._children.get(request.get("kernel", ""))
+        if child and child.client is not client:
+            child = None  # nobody has a say in another client's kernels
         if op == "hello":
             client.send(
                 {

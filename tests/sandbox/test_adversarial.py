@@ -420,6 +420,27 @@ class TestWalls:
                         DIED, "the kernel was killed for too much on disk",
                     ), result  # fmt: skip
 
+    async def test_the_hosts_memory_devices_and_settings(self, sandbox: Sandbox):
+        code = (
+            "import glob, os\n"
+            "def opens(path, mode):\n"
+            "    try: open(path, mode).close(); return True\n"
+            "    except OSError: return False\n"
+            "for path in ['/dev/mem', '/dev/kmem', '/dev/port', '/proc/kcore', '/proc/kmsg', '/dev/kvm']:\n"
+            "    if opens(path, 'rb'): print('read', path)\n"
+            "for path in ['/proc/sysrq-trigger', '/proc/sys/kernel/core_pattern', '/proc/sys/kernel/hostname',\n"
+            "             '/proc/sys/vm/drop_caches', '/sys/power/state', '/proc/1/oom_score_adj', '/proc/1/mem',\n"
+            "             *glob.glob('/sys/fs/cgroup/**/*.procs', recursive=True),\n"
+            "             *glob.glob('/dev/sd*'), *glob.glob('/dev/vd*'), *glob.glob('/dev/nvme*')]:\n"
+            "    if opens(path, 'r+b'): print('wrote', path)\n"
+            "try: os.write(os.open('/proc/self/uid_map', os.O_WRONLY), b'0 0 1'); print('mapped')\n"
+            "except OSError: pass\n"
+            "for path in ['/var/run/docker.sock', '/run/docker.sock', '/run/containerd', '/root/.ssh', '/home']:\n"
+            "    if os.path.exists(path) and os.access(path, os.W_OK): print('there', path)"
+        )
+        async with await sandbox.session() as session:
+            assert (await session.run(code, 10)).stdout == ""
+
     async def test_sockets_are_out_of_reach(self, sandbox: Sandbox):
         async with await sandbox.session() as session:
             for code in (

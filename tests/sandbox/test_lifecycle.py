@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from sandbox import Limits, Sandbox, SandboxLostError, SandboxUnavailableError, Session
+from sandbox import Limits, RunStatus, Sandbox, SandboxLostError, SandboxUnavailableError, Session
 from sandbox.docker_launcher import LABEL, connect_engine, reap
 from sandbox.image import VERSION_LABEL, image_tag
 from sandbox.owner import OWNER_FILE, identity, is_gone, make_directory, reap_directories
@@ -261,6 +261,21 @@ async def test_sixty_four_live_kernels(local_sandbox: Sandbox):
     results = await asyncio.gather(*(session.run("import os; os.getpid()") for session in sessions))
     assert len({result.result for result in results}) == 64
     await asyncio.gather(*(session.close() for session in sessions))
+
+
+@STARTED
+async def test_one_more_session_where_64_are_busy(own_backend: str):
+    async with Sandbox(own_backend, Limits(memory_mib=128), sessions=80) as box:
+        sessions = await asyncio.wait_for(asyncio.gather(*(box.session() for _ in range(64))), 60)
+        busy = [asyncio.create_task(session.run("while True: pass", 5)) for session in sessions]
+        await asyncio.sleep(0.5)
+        async with asyncio.timeout(20), await box.session() as another, await another.fork() as branch:
+            assert (await another.run("print(1)", 15)).stdout == "1\n"
+            assert (await branch.run("print(2)", 15)).stdout == "2\n"
+        async with asyncio.timeout(60):
+            results = await asyncio.gather(*busy)
+        assert {result.status for result in results} == {RunStatus.TIMEOUT}
+        await asyncio.gather(*(session.close() for session in sessions))
 
 
 @pytest.mark.parametrize(
