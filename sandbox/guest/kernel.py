@@ -218,7 +218,9 @@ class Kernel:
     def _run_cell(self, code: str, silent: bool) -> None:
         filename = f"<cell {self._count}>"
         linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
-        tree = ast.parse(code, filename)
+        # Not ast.parse, which would stand in the traceback of a syntax error.
+        tree = compile(code, filename, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+        assert isinstance(tree, ast.Module)
         last = None
         if tree.body and isinstance(tree.body[-1], ast.Expr):
             last = tree.body[-1]

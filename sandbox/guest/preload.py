@@ -18,6 +18,10 @@ MODULES = (
     "shutil", "signal", "socket", "statistics", "string", "subprocess", "tempfile", "textwrap", "time", "typing",
     "uuid",
     "numpy", "numpy.linalg", "sympy", "mpmath", "scipy", "scipy.optimize", "scipy.special", "scipy.stats",
+    # What `sympy.solve`, `integrate` and `simplify` would import when they are first called.
+    "sympy.assumptions.wrapper", "sympy.codegen.ast", "sympy.combinatorics", "sympy.integrals.heurisch",
+    "sympy.integrals.manualintegrate", "sympy.integrals.risch", "sympy.physics.units", "sympy.sets.setexpr",
+    "sympy.tensor.tensor",
 )  # fmt: skip
 """What model-written checks import, in the order of their cost: the last ones are what makes a cold start slow."""
 
@@ -35,9 +39,9 @@ def preload() -> list[str]:
         try:
             importlib.import_module(name)
         except ImportError:
-            missing.append(name)
+            missing.append(name.partition(".")[0])
     if threading.active_count() != 1:
         raise RuntimeError(f"an imported module started threads: {threading.enumerate()}")
     gc.collect()
     gc.freeze()
-    return missing
+    return sorted(set(missing))

@@ -80,6 +80,7 @@ async def test_error_leaves_state(sandbox: Sandbox):
 async def test_syntax_error(sandbox: Sandbox):
     result = await run(sandbox, "def f(:")
     assert (result.status, result.error.name) == (RunStatus.ERROR, "SyntaxError")
+    assert result.error.traceback.splitlines()[0] == '  File "<cell 1>", line 1'
 
 
 async def test_empty_cell(sandbox: Sandbox):
