@@ -87,7 +87,7 @@ def container_options(limits: Limits, group: int) -> dict[str, Any]:
             "/tmp": f"size={disk}m,nr_inodes=262144,mode=1777,noexec,nosuid,nodev",
             # Nothing to write in what lists the message queues; the calls are denied by an rlimit and a filter.
             "/dev/mqueue": "size=4k,nr_inodes=1,mode=0555,noexec,nosuid,nodev",
-            "/dev/shm": "size=64m,nr_inodes=8192,mode=1777,noexec,nosuid,nodev",
+            "/dev/shm": f"size={disk}m,nr_inodes=8192,mode=1777,noexec,nosuid,nodev",
         },
         "sysctls": {"kernel.shmall": "0", "kernel.msgmni": "0", "kernel.sem": "32 0 32 0"},
         "log_config": LogConfig(type="none"),

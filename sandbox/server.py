@@ -91,11 +91,12 @@ class KernelServer(asyncio.Protocol):
             raise SandboxTimeoutError(f"kernel server {self.name}: no answer to {op!r} in {deadline} s") from error
         finally:
             self._replies.pop(number, None)
+        if answer["ok"]:
+            return answer
+        reason = str(answer["error"]).encode("utf-8", "backslashreplace").decode()  # parts of it may be a guest's
         if answer.get("state"):
-            raise SessionForkError(f"the session cannot be forked: {answer['error']}")
-        if not answer["ok"]:
-            raise SandboxRefusedError(f"kernel server {self.name}: {answer['error']}")
-        return answer
+            raise SessionForkError(f"the session cannot be forked: {reason}")
+        raise SandboxRefusedError(f"kernel server {self.name}: {reason}")
 
     def on_exit(self, kernel: str, callback: Callable[[dict[str, Any] | None], None]) -> None:
         """Call ``callback`` once when ``kernel`` ends: with the server's event, or with None if the server is lost."""

@@ -228,7 +228,8 @@ class Session:
             await self.server.request("interrupt", kernel=self.name)
             if await self._in_time(cell, self._limits.grace) and not cell.flooded:
                 return
-        await self.server.request("kill", kernel=self.name)
+        # The answer comes when everything the guest has left is gone, which may take it long; its end, at once.
+        self._killing = asyncio.create_task(self._kill(), name=f"kill {self.name}")
         try:
             async with asyncio.timeout(WELCOME_DEADLINE):
                 await self._ended.wait()

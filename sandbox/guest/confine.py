@@ -13,6 +13,7 @@ import resource
 import signal
 
 MIB = 1 << 20
+OOM_SCORE = 1000
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -94,4 +95,4 @@ def set_environment(home: str) -> None:
 def prefer_for_oom() -> None:
     """Let the kernel's out-of-memory killer take this process before the server."""
     with open("/proc/self/oom_score_adj", "w") as score:
-        score.write("1000")
+        score.write(str(OOM_SCORE))

@@ -20,7 +20,7 @@ from sandbox.guest.processes import WRITABLE
 SHARE = 8
 """One kernel's part of a mount is its size divided by this."""
 MEASURING_DEADLINE = 2.0
-"""Seconds for measuring. The user at whose files it takes longer has made too much of them."""
+"""Seconds for measuring one user. Whose files take longer has made too much of them."""
 
 
 def crowded() -> bool:
@@ -52,15 +52,18 @@ def start_measuring(users: list[tuple[int, int]]) -> tuple[int, int]:
     return pid, read
 
 
-def offenders(said: bytes) -> list[int]:
-    """The users who have more than their part, from what the measuring process has said by its end or its deadline."""
+def offenders(said: bytes, *, late: bool) -> list[int]:
+    """The users who have more than their part, from what the measuring process has said.
+
+    ``late``: it was at one user for longer than its deadline. If it has ended by itself, that user is not to blame.
+    """
     found, begun = [], None
     for line in said.splitlines():
         user, too_much = json.loads(line)
         begun = user if too_much is None else None
         if too_much:
             found.append(user)
-    return [*found, begun] if begun is not None else found
+    return [*found, begun] if late and begun is not None else found
 
 
 def _measure(users: list[tuple[int, int]], pipe: int) -> NoReturn:
@@ -93,14 +96,8 @@ def _has_too_much(top: str, mount: os.statvfs_result, user: int) -> bool:
 
 def _files(top: str, user: int) -> Iterator[os.stat_result]:
     """The files of one user on the file system at ``top``, with those that are deleted but still open."""
-    for folder, directories, names in os.walk(top):
-        for name in (*directories, *names):
-            try:
-                about = os.lstat(os.path.join(folder, name))
-            except OSError:
-                continue  # it has just been removed
-            if about.st_uid == user:
-                yield about
+    for _, about in processes.walk(top, user, inside=True):
+        yield about
     device, seen = os.stat(top).st_dev, set()
     for pid, process in processes.table().items():
         for number in _descriptors(pid) if process.uid == user else []:

@@ -10,7 +10,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 import subprocess
+from collections import deque
+from collections.abc import Iterator
 from typing import NamedTuple, NoReturn
 
 from sandbox.guest.users import become_for_good
@@ -41,19 +44,29 @@ def table() -> dict[int, Process]:
 def one(pid: int) -> Process | None:
     """One process; None if there is none."""
     try:
-        with open(f"/proc/{pid}/status", errors="replace") as status:
-            fields = dict(line.split(":", 1) for line in status)
-    except OSError:
-        return None
-    # gVisor tells only the sum. What a kernel shares with the server is taken off elsewhere, in both.
-    parts = ("RssAnon", "RssShmem") if "RssAnon" in fields else ("VmRSS",)
-    return Process(
-        parent=int(fields["PPid"]),
-        uid=int(fields["Uid"].split()[0]),
-        memory_kib=sum(int(fields.get(key, "0").split()[0]) for key in parts),
-        threads=int(fields.get("Threads", "1")),
-        zombie=fields["State"].strip()[0] in "ZX",
-    )
+        fields = _status(f"/proc/{pid}/status")
+        if fields["State"].strip()[0] in "ZX" and int(fields.get("Threads", "1")) > 1:
+            # Its first thread has ended; the others live on, and with them its memory.
+            others = [name for name in os.listdir(f"/proc/{pid}/task") if name != str(pid)]
+            fields |= _status(f"/proc/{pid}/task/{others[0]}/status")
+        # gVisor tells only the sum. What a kernel shares with the server is taken off elsewhere, in both.
+        parts = ("RssAnon", "RssShmem") if "RssAnon" in fields else ("VmRSS",)
+        return Process(
+            parent=int(fields["PPid"]),
+            uid=int(fields["Uid"].split()[0]),
+            memory_kib=sum(int(fields.get(key, "0").split()[0]) for key in parts),
+            threads=int(fields.get("Threads", "1")),
+            zombie=fields["State"].strip()[0] in "ZX",
+        )
+    except (OSError, IndexError, KeyError, ValueError):
+        return None  # it has ended while we looked
+
+
+def _status(path: str) -> dict[str, str]:
+    # A process chooses its own name, and gVisor does not escape a line break in it: the name comes first, and of a
+    # field that is there twice the last counts, so that nothing can be forged by it.
+    with open(path, errors="replace") as status:
+        return dict(line.split(":", 1) for line in status if ":" in line)
 
 
 def below(root: int, processes: dict[int, Process]) -> list[int]:
@@ -88,8 +101,8 @@ def living_children(pid: int) -> list[int]:
     found = []
     for child in children(pid):
         try:
-            with open(f"/proc/{child}/stat", "rb") as stat:
-                if stat.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X"):
+            with open(f"/proc/{child}/stat", "rb") as file:
+                if file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X"):
                     found.append(child)
         except OSError:
             continue  # it has just ended
@@ -145,22 +158,56 @@ def wipe_user(uid: int) -> NoReturn:
         os._exit(status)
 
 
+FOREIGN_DEPTH, FOREIGN_ENTRIES = 4, 2000
+"""How deep, and for how many entries, is looked into directories of others, where a user may have left something."""
+
+
+def walk(top: str, uid: int, *, inside: bool) -> Iterator[tuple[str, os.stat_result]]:
+    """What belongs to ``uid`` below ``top``: path and status of each. Whatever others have made costs little.
+
+    Args:
+        inside: go on below the user's own directories, or not.
+    """
+    waiting = deque([(top, 0)])
+    foreign = 0
+    while waiting:
+        folder, depth = waiting.pop()
+        for entry in _entries(folder):
+            try:
+                about = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue  # a neighbour's, that has just been removed
+            mine = about.st_uid == uid
+            if mine:
+                yield entry.path, about
+            elif foreign >= FOREIGN_ENTRIES:
+                continue
+            foreign += not mine
+            if stat.S_ISDIR(about.st_mode) and (inside if mine else depth < FOREIGN_DEPTH):
+                if mine and about.st_mode & 0o700 != 0o700:
+                    _let_in(entry.path)
+                waiting.append((entry.path, depth + (not mine)))
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as listing:
+            return list(listing)
+    except OSError:
+        return []
+
+
+def _let_in(folder: str) -> None:
+    """Make a directory of this user's readable to it, which it has closed to be overlooked."""
+    try:
+        os.chmod(folder, 0o700)
+    except OSError:
+        pass  # it has gone, or its path is longer than a path may be
+
+
 def _files_of(uid: int) -> list[str]:
     """The topmost files and directories of a user, also those in directories that others left open to it."""
-    found = []
-    for top in WRITABLE:
-        for folder, directories, files in os.walk(top):
-            for name in [*directories, *files]:
-                path = os.path.join(folder, name)
-                try:
-                    mine = os.lstat(path).st_uid == uid
-                except OSError:
-                    continue  # a neighbour's, that has just been removed
-                if mine:
-                    found.append(path)
-                    if name in directories:
-                        directories.remove(name)
-    return found
+    return [path for top in WRITABLE for path, _ in walk(top, uid, inside=False)]
 
 
 def remove(paths: list[str]) -> None:

