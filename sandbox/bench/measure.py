@@ -47,22 +47,26 @@ def cpu_seconds(pids: list[int]) -> float:
     """CPU time that living processes have used, in user and in system mode."""
     total = 0
     for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it was no kernel, but the server's short-lived helper
         total += int(fields[11]) + int(fields[12])
     return total / TICKS
 
 
 def pss_mib(pids: list[int]) -> float | None:
-    """Proportional set size, the mean of these processes, MiB; None where we may not see it."""
-    total = 0
-    try:
-        for pid in pids:
-            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1])
-    except OSError:
-        return None
-    return round(total / 1024 / len(pids), 2) if pids else None
+    """Proportional set size, the mean of those processes that live, MiB; None where we may not see it."""
+    sizes = []
+    for pid in pids:
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        except OSError:
+            return None
+        sizes += [int(line.split()[1]) for line in lines if line.startswith("Pss:")]
+    return round(sum(sizes) / 1024 / len(sizes), 2) if sizes else None
 
 
 def descendants(root: int) -> list[int]:
