@@ -164,8 +164,9 @@ async def pooled(make: Callable[..., Sandbox], times: int = 30) -> float:
     took = []
     async with make(ready=4) as sandbox:
         for _ in range(times):
-            while sandbox.ready < 4:  # noqa: ASYNC110 - nobody but this benchmark needs to be told
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(60):
+                while sandbox.ready < 4:  # noqa: ASYNC110 - nobody but this benchmark needs to be told
+                    await asyncio.sleep(0.01)
             begun = time.perf_counter()
             session = await sandbox.session()
             await session.run(IMPORTS)

@@ -565,7 +565,8 @@ class Server:
                 continue
             if child.exited:
                 continue
-            if child.uid is not None and child.pid is not None and _may_be_spared(child.pid):
+            # Once it is ready, that is: a kernel that is being born has not set its score yet.
+            if child.uid is not None and child.pid and child.request is None and _may_be_spared(child.pid):
                 self._kill(child, "died")  # it has made itself less likely to be killed than the server
                 continue
             if child.pid is None:
