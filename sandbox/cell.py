@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Any
 
+from sandbox.guest.streams import clean
 from sandbox.guest.wire import Message
 from sandbox.result import RunError, RunResult, RunStatus
 
@@ -99,7 +100,7 @@ class Cell:
         # The kernel keeps to the limit by itself; only one that forges messages gets here with more.
         self._kept += len(text)
         if self._kept <= self._limit:
-            into.append(_clean(text))
+            into.append(clean(text))
         elif self._kept > 4 * self._limit:
             self._flood()
         else:
@@ -115,15 +116,10 @@ class Cell:
             self.over.set()
 
 
-def _clean(text: str) -> str:
-    """``text`` with lone surrogates spelled out: an honest kernel sends none, and nobody could encode them."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def error_of(reply: Message | None) -> RunError | None:
     """The error in an ``execute_reply``; raises if the guest made one up that has the wrong types."""
     if reply is None or reply["status"] == "ok":
         return None
     name, value, trace = reply["ename"], reply["evalue"], "\n".join(reply["traceback"])
-    name, value, trace = (_clean(text[:ERROR_TEXT]) for text in (name, value, trace))
+    name, value, trace = (clean(text[:ERROR_TEXT]) for text in (name, value, trace))
     return RunError(name=name, value=value, traceback=trace)

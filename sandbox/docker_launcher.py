@@ -85,7 +85,7 @@ def container_options(limits: Limits, group: int) -> dict[str, Any]:
         "ulimits": [Ulimit(name="core", soft=0, hard=0), Ulimit(name="nofile", soft=8192, hard=8192)],
         "tmpfs": {
             "/tmp": f"size={disk}m,nr_inodes=262144,mode=1777,noexec,nosuid,nodev",
-            # Nothing to write in what lists the message queues; the calls are denied by an rlimit and a filter.
+            # Nothing to write in what lists the message queues; the calls are denied by the filters.
             "/dev/mqueue": "size=4k,nr_inodes=1,mode=0555,noexec,nosuid,nodev",
             "/dev/shm": f"size={disk}m,nr_inodes=8192,mode=1777,noexec,nosuid,nodev",
         },

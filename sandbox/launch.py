@@ -19,15 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sandbox.errors import SandboxUnavailableError
-from sandbox.guest.server import READY
+from sandbox.guest.server import READY, SOCKET_PATH, sockets_would_be_too_long
 from sandbox.host import FolderHost, Host
 from sandbox.limits import Limits
 from sandbox.owner import make_directory, reap_directories, remove_directory
 
 START_DEADLINE = 120.0
 """Seconds a server may take to import its modules and open its socket."""
-SOCKET_PATH = 107
-"""Longest path of a unix socket, bytes (unix(7))."""
 LOOK = 0.5
 """Seconds between two looks whether a server that should be starting still lives."""
 
@@ -182,7 +180,7 @@ class FoundLauncher(Launcher):
         deadline = time.monotonic() + START_DEADLINE
         if not self._directory.is_dir():
             raise SandboxUnavailableError(f"no directory of kernel servers at {self._directory}")
-        if len(os.fsencode(self._directory / "s00000000" / "k1000000-5")) > SOCKET_PATH:
+        if sockets_would_be_too_long(str(self._directory)):
             raise SandboxUnavailableError(
                 f"the path of a socket in {self._directory} would be longer than {SOCKET_PATH} bytes"
             )

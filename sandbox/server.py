@@ -16,6 +16,7 @@ from sandbox.errors import (
     SessionForkError,
 )
 from sandbox.guest import version
+from sandbox.guest.streams import clean
 from sandbox.host import Host
 
 REQUEST_DEADLINE = 30.0
@@ -93,7 +94,7 @@ class KernelServer(asyncio.Protocol):
             self._replies.pop(number, None)
         if answer["ok"]:
             return answer
-        reason = str(answer["error"]).encode("utf-8", "backslashreplace").decode()  # parts of it may be a guest's
+        reason = clean(str(answer["error"]))  # parts of it may be a guest's
         if answer.get("state"):
             raise SessionForkError(f"the session cannot be forked: {reason}")
         raise SandboxRefusedError(f"kernel server {self.name}: {reason}")

@@ -18,6 +18,7 @@ from sandbox.errors import (
     SessionClosedError,
 )
 from sandbox.guest.channels import PORTS
+from sandbox.guest.streams import clean
 from sandbox.guest.wire import BadMessage, Message, Wire
 from sandbox.limits import Limits
 from sandbox.result import RunError, RunResult, RunStatus
@@ -185,8 +186,13 @@ class Session:
 
     async def _run(self, code: str, seconds: float) -> RunResult:
         # A lone surrogate cannot be sent as UTF-8; spelled out, it means the same in a string literal.
-        text = code.encode("utf-8", "backslashreplace").decode("utf-8")
-        content = {"code": text, "silent": False, "store_history": False, "allow_stdin": False, "stop_on_error": False}
+        content = {
+            "code": clean(code),
+            "silent": False,
+            "store_history": False,
+            "allow_stdin": False,
+            "stop_on_error": False,
+        }
         request, frames = self._wire.pack("execute_request", content)
         cell = self._cell = Cell(request, self._limits.output_bytes)
         self._shell.send(frames)

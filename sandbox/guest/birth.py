@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import socket
 import sys
@@ -54,7 +53,9 @@ def become_kernel(
         confine.set_limits(limits, count_processes=family is not None)
         first, count = (family.first + 1, users.BRANCHES) if family else (0, 0)
         seccomp.install(first, count, lambda tickets: line.sendmsg([tether.TICKETS, tickets]))
-        _seed()
+        # The same state for every kernel: the same code prints the same text, today and in a year.
+        confine.seed(0)
+        sys.set_int_max_str_digits(0)
         sys.argv = [""]
         kernel = Kernel(Channels(listeners, line), key.encode(), limits.output_bytes)
         tether.send(line, {"ready": os.getpid()})
@@ -69,12 +70,3 @@ def become_kernel(
             pass  # the kernel was ready: its exit status says the rest
     finally:
         os._exit(status)
-
-
-def _seed() -> None:
-    """The same state for every kernel: the same code prints the same text, today and in a year."""
-    random.seed(0)
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed(0)
-    sys.set_int_max_str_digits(0)

@@ -12,7 +12,6 @@ import os
 import random
 import signal
 import socket
-import sys
 import tarfile
 import tempfile
 import threading
@@ -186,8 +185,5 @@ def _seed_again(state: tuple[Any, ...], seed: int | None) -> None:
     """Go on with the same random numbers, or from ``seed``. In a forked process Python itself has seeded `random`."""
     if seed is None:
         random.setstate(state)
-        return
-    random.seed(seed)
-    numpy = sys.modules.get("numpy")
-    if numpy:
-        numpy.random.seed(seed % (1 << 32))
+    else:
+        confine.seed(seed)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import os
+import random
 import resource
 import signal
+import sys
 
 MIB = 1 << 20
 OOM_SCORE = 1000
@@ -90,6 +92,14 @@ def set_environment(home: str) -> None:
             "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "agg",
         }
     )  # fmt: skip
+
+
+def seed(number: int) -> None:
+    """Begin the random numbers of `random` and `numpy.random` anew."""
+    random.seed(number)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(number % (1 << 32))
 
 
 def prefer_for_oom() -> None:

@@ -635,6 +635,11 @@ def oom_kills() -> int:
     return 0
 
 
+def sockets_would_be_too_long(directory: str) -> bool:
+    """Whether the paths of sockets of servers in ``directory`` could be longer than paths of sockets may be."""
+    return len(os.fsencode(os.path.join(directory, "s00000000", "k1000000-5"))) > SOCKET_PATH
+
+
 def _may_be_spared(pid: int) -> bool:
     """Whether a kernel has lowered its score for the Linux kernel's out-of-memory killer. gVisor has no such thing."""
     try:
@@ -674,7 +679,7 @@ def main() -> None:
     options = vars(parser.parse_args())
     limits = KernelLimits(**{field.name: options.pop(field.name) for field in dataclasses.fields(KernelLimits)})
     directory = options.pop("directory")
-    if len(os.path.join(directory, "s00000000", "k1000000-5")) > SOCKET_PATH:
+    if sockets_would_be_too_long(directory):
         parser.error(f"--directory: the path of a socket in {directory} is longer than {SOCKET_PATH} bytes")
     if not os.access(directory, os.W_OK | os.X_OK):
         parser.error(f"--directory: cannot write to {directory}")
