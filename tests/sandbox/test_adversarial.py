@@ -122,9 +122,19 @@ async def test_attack(sandbox: Sandbox, attack: Attack):
         if attack.lost is not None:
             assert result.state_lost is attack.lost, result
         if session.alive:
-            assert (await session.run("print('same session')", 10)).stdout == "same session\n"
+            await _same_session_works(session)
     assert time.monotonic() - started < attack.timeout + attack.bound + 10
     await _next_session_works(sandbox)
+
+
+async def _same_session_works(session: Session) -> None:
+    # On a busy machine a thread that the attack started may still be sending signals, or its memory still be held.
+    for _ in range(5):
+        result = await session.run("x = None\nprint('same session')", 10)
+        if result.stdout == "same session\n":
+            return
+        await asyncio.sleep(0.5)
+    pytest.fail(f"the session does not work on: {result}")
 
 
 async def _next_session_works(sandbox: Sandbox) -> None:

@@ -210,13 +210,12 @@ async def test_late_output_of_a_thread_is_not_the_next_cells(sandbox: Sandbox):
 
 
 async def test_sessions_run_side_by_side(sandbox: Sandbox):
-    async def sleeper():
-        return await run(sandbox, "import time\ntime.sleep(1)\nprint('ok')")
-
+    sessions = await asyncio.gather(*(sandbox.session() for _ in range(8)))
     started = time.monotonic()
-    results = await asyncio.gather(*(sleeper() for _ in range(8)))
+    results = await asyncio.gather(*(session.run("import time\ntime.sleep(2)\nprint('ok')") for session in sessions))
+    assert time.monotonic() - started < 12  # one after the other they take 16
     assert [result.stdout for result in results] == ["ok\n"] * 8
-    assert time.monotonic() - started < 6
+    await asyncio.gather(*(session.close() for session in sessions))
 
 
 async def test_cancelling_a_run_closes_its_session(sandbox: Sandbox):
