@@ -10,6 +10,7 @@ from genprm.errors import (
     GenprmError,
     InputError,
     ModelError,
+    ModelUnavailableError,
     OutputError,
     VerificationError,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "InputError",
     "ModelBackend",
     "ModelError",
+    "ModelUnavailableError",
     "OutputError",
     "Sampling",
     "Segment",

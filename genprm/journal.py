@@ -118,6 +118,8 @@ class Journal:
         end = 0
         with open(self.partial, "rb") as file:
             for line in file:
+                if not line.endswith(b"\n"):
+                    break  # cut off in the middle of a write
                 try:
                     entry = json.loads(line)
                     if end == 0:
@@ -125,8 +127,6 @@ class Journal:
                     elif isinstance(row := parse_row(json.dumps(entry["row"])), Verification):
                         self.rows[int(entry["index"])] = row
                 except (ValueError, KeyError, TypeError):
-                    break  # cut off in the middle of a write
-                if not line.endswith(b"\n"):
                     break
                 end += len(line)
         return end

@@ -30,8 +30,8 @@ class Backend(str, Enum):
     SCRIPTED = "scripted"
 
 
-class RunOptions(BaseModel):
-    """Everything that decides what a run's output is."""
+class ModelOptions(BaseModel):
+    """Which model, and where it runs."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,18 +40,6 @@ class RunOptions(BaseModel):
     adapter: str | None = None
     base_url: str | None = None
     tokenizer: str | None = None
-    style: str = "genprm"
-    analyze: bool = True
-    code: bool = True
-    execute: bool = True
-    output_format: OutputFormat = OutputFormat.REFERENCE
-    example: bool | None = None
-    """Whether the model is shown a worked example first; by default only the bare embedded model is."""
-    votes: int = Field(default=1, ge=1)
-    seed: int = 0
-    temperature: float = Field(default=0.6, ge=0)
-    sandbox: str = "docker"
-    budget: Budget = Budget()
 
     @property
     def source(self) -> Backend:
@@ -60,14 +48,17 @@ class RunOptions(BaseModel):
             return self.backend
         return Backend.OPENAI if self.base_url else Backend.TRANSFORMERS
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is the bare embedded model."""
+        return self.source is Backend.TRANSFORMERS and self.model in (None, EMBEDDED) and self.adapter is None
+
     def check(self) -> None:
         """Refuse options that contradict each other.
 
         Raises:
             ConfigError: they do.
         """
-        if self.style not in STYLES:
-            raise ConfigError(f"--style {self.style}: there is no such style, but {', '.join(STYLES)}")
         if self.source is Backend.OPENAI and not self.base_url:
             raise ConfigError("--backend openai needs --base-url, the server's address that ends in /v1")
         if self.source is not Backend.OPENAI and (self.base_url or self.tokenizer):
@@ -78,19 +69,6 @@ class RunOptions(BaseModel):
             raise ConfigError("--adapter goes with --backend transformers only; a server loads its adapters itself")
         if self.adapter and not Path(self.adapter).exists() and self.adapter.count("/") != 1:
             raise InputError(f"{self.adapter}: no such adapter folder")
-        if not (self.analyze or self.code):
-            raise ConfigError("--no-analysis and --no-code together leave nothing to verify with")
-
-    def make_style(self) -> GenPRM:
-        """The style these options describe."""
-        bare = self.source is Backend.TRANSFORMERS and self.model in (None, EMBEDDED) and self.adapter is None
-        shown = bare if self.example is None else self.example
-        return GenPRM(
-            analyze=self.analyze,
-            verify=self.code,
-            output_format=self.output_format,
-            examples=worked_example() if shown else (),
-        )
 
     async def make_model(self) -> ModelBackend:
         """Load or reach the model.
@@ -109,6 +87,45 @@ class RunOptions(BaseModel):
         from genprm.models.transformers_backend import TransformersModel
 
         return await asyncio.to_thread(TransformersModel.load, self.model or EMBEDDED, self.adapter)
+
+
+class RunOptions(ModelOptions):
+    """Everything that decides what a run's output is."""
+
+    style: str = "genprm"
+    analyze: bool = True
+    code: bool = True
+    execute: bool = True
+    output_format: OutputFormat = OutputFormat.REFERENCE
+    example: bool | None = None
+    """Whether the model is shown a worked example first; by default only the bare embedded model is."""
+    votes: int = Field(default=1, ge=1)
+    seed: int = 0
+    temperature: float = Field(default=0.6, ge=0)
+    sandbox: str = "docker"
+    budget: Budget = Budget()
+
+    def check(self) -> None:
+        """Refuse options that contradict each other.
+
+        Raises:
+            ConfigError: they do.
+        """
+        if self.style not in STYLES:
+            raise ConfigError(f"--style {self.style}: there is no such style, but {', '.join(STYLES)}")
+        super().check()
+        if not (self.analyze or self.code):
+            raise ConfigError("--no-analysis and --no-code together leave nothing to verify with")
+
+    def make_style(self) -> GenPRM:
+        """The style these options describe."""
+        shown = self.is_embedded if self.example is None else self.example
+        return GenPRM(
+            analyze=self.analyze,
+            verify=self.code,
+            output_format=self.output_format,
+            examples=worked_example() if shown else (),
+        )
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """The options that the output's content depends on; where code runs is not among them."""

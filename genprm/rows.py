@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 
@@ -23,7 +23,7 @@ def read_solutions(path: str, limit: int | None = None) -> list[Solution]:
     if limit is not None and limit < 1:
         raise InputError(f"--limit is {limit}: expected at least 1")
     rows: list[Solution] = []
-    for where, row in _rows(path):
+    for where, row in iterate_rows(path):
         rows.append(_solution(where, row, len(rows)))
         if limit is not None and len(rows) >= limit:
             break
@@ -36,29 +36,49 @@ def _name(path: str) -> str:
     return "standard input" if path == "-" else path
 
 
-def _rows(path: str) -> Iterator[tuple[str, Any]]:
-    """Yield where a row stands, and the row."""
+def iterate_rows(path: str) -> Iterator[tuple[str, Any]]:
+    """Yield where a row stands, and the row: of a JSONL file, a JSON array, a Parquet file, or ``-``.
+
+    JSONL and Parquet are read as the rows are taken, so that a file may be larger than the memory.
+
+    Raises:
+        InputError: the file is missing or broken.
+    """
     if path.endswith(".parquet"):
         yield from _parquet_rows(path)
         return
     try:
-        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        file = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115 - standard input stays open
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise InputError(f"{_name(path)}, line {line}: not UTF-8 text") from error
-    if text.lstrip().startswith("["):
-        yield from _array_rows(path, text)
-        return
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
+        yield from _json_rows(path, file)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    finally:
+        if path != "-":
+            file.close()
+
+
+def _json_rows(path: str, file: BinaryIO) -> Iterator[tuple[str, Any]]:
+    for number, data in enumerate(file, 1):
+        text = _text(path, number, data.removeprefix(codecs.BOM_UTF8) if number == 1 else data)
+        if text.lstrip().startswith("[") and number == 1:
+            yield from _array_rows(path, text + _text(path, number, file.read()))
+            return
+        if text.strip():
             try:
-                yield f"{_name(path)}, line {number}", json.loads(line)
+                yield f"{_name(path)}, line {number}", json.loads(text)
             except (ValueError, RecursionError) as error:
                 raise InputError(f"{_name(path)}, line {number}: not valid JSON: {_reason(error)}") from error
+
+
+def _text(path: str, line: int, data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line += data[: error.start].count(b"\n")
+        raise InputError(f"{_name(path)}, line {line}: not UTF-8 text") from error
 
 
 def _array_rows(path: str, text: str) -> Iterator[tuple[str, Any]]:
@@ -77,11 +97,12 @@ def _parquet_rows(path: str) -> Iterator[tuple[str, Any]]:
     except ImportError as error:
         raise InputError(f"{path}: reading Parquet needs pyarrow: pip install 'genprm[parquet]'") from error
     try:
-        table = pyarrow.parquet.read_table(path)
+        with pyarrow.parquet.ParquetFile(path) as file:
+            rows = (row for batch in file.iter_batches(batch_size=1024) for row in batch.to_pylist())
+            for number, row in enumerate(rows, 1):
+                yield f"{path}, row {number}", row
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
-    for number, row in enumerate(table.to_pylist(), 1):
-        yield f"{path}, row {number}", row
 
 
 def _reason(error: Exception) -> str:
@@ -98,9 +119,14 @@ def _solution(where: str, row: Any, index: int) -> Solution:
     try:
         solution = Solution.model_validate(row)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in first["loc"])
-        raise InputError(f"{where}, field {field}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+        raise field_error(where, error) from error
     if solution.label is not None and solution.label >= len(solution.steps):
         raise InputError(f"{where}, field label: {solution.label} is not the index of a step, nor -1")
     return solution
+
+
+def field_error(where: str, error: ValidationError) -> InputError:
+    """The first thing that is wrong with a row, in one line."""
+    first = error.errors()[0]
+    field = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in first["loc"])
+    return InputError(f"{where}, field {field}: {first['msg'][0].lower()}{first['msg'][1:]}")

@@ -9,6 +9,7 @@ import typer
 
 from genprm.cli.sandbox import app as sandbox_app
 from genprm.cli.verify import eval_app, verify
+from rationale_synth.cli import label
 
 app = typer.Typer(
     name="genprm",
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.command()(verify)
 app.add_typer(eval_app, name="eval")
+app.command()(label)
 app.add_typer(sandbox_app, name="sandbox")
 
 

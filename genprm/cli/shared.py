@@ -40,17 +40,20 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     SIGTERM ends it as Ctrl-C does: kernels, containers and files are cleaned up on the way out.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        with refusing():
-            return asyncio.run(work)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        say("interrupted")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+    with refusing():
+        try:
+            return asyncio.run(_terminable(work))
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
+    raise AssertionError  # refusing() lets nothing through
 
 
-def _interrupt(*_: object) -> None:
-    os.kill(os.getpid(), signal.SIGINT)
+async def _terminable(work: Coroutine[Any, Any, T]) -> T:
+    # Not by way of SIGINT, which a shell's background job ignores from birth.
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await work
 
 
 Model = Annotated[str | None, typer.Option(help="Hub id or folder; for a server, its name there. Default: embedded.")]
@@ -94,6 +97,9 @@ def refusing() -> Iterator[None]:
         say(f"{name}{first['msg'][0].lower()}{first['msg'][1:]}")
     except (GenprmError, SandboxError, ValueError) as error:
         say(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        say("interrupted")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     else:
         return
     raise typer.Exit(EXIT_BAD_INPUT)

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from genprm.errors import ContextFullError, ModelError
+from genprm.errors import ContextFullError, ModelError, ModelUnavailableError
 from genprm.models.base import Completion, FinishReason, Message, ModelBackend, Sampling, TokenChoice
 from genprm.models.chat import load_tokenizer, render_chat
 
@@ -119,7 +119,7 @@ class OpenAIModel(ModelBackend):
             if attempt < ATTEMPTS:
                 await asyncio.sleep(wait)
                 wait *= 2
-        raise ModelError(f"{self.name}: no answer after {ATTEMPTS} tries, last {problem}")
+        raise ModelUnavailableError(f"{self.name}: no answer after {ATTEMPTS} tries, last {problem}")
 
 
 def _object(response: httpx.Response, name: str) -> dict[str, Any]:

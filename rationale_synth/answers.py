@@ -1,0 +1,190 @@
+"""Is this the right answer? Found in a text, compared with the gold one.
+
+Plain numbers are compared exactly, here. Everything else goes to math-verify, in processes of their own: on hostile
+strings it can take for ever, or all memory, and is then ended without harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections import OrderedDict
+from concurrent.futures import CancelledError
+from fractions import Fraction
+from functools import lru_cache
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from genprm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pebble import ProcessPool
+
+MAX_CHARS = 1000
+"""Longer answers are not compared: nothing that long is an answer."""
+DEADLINE = 5.0
+"""Seconds for one comparison."""
+MEMORY = 2 << 30
+"""Bytes of address space of a comparing process."""
+CACHED = 1 << 16
+_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?")
+_FRACTION = re.compile(r"([-+]?\d+)/(\d+)|([-+]?)\\d?frac\{(-?\d+)\}\{(\d+)\}")
+_SAID = re.compile(r"(?i)\banswer(?:\s+is)?\s*:?\s*\$?\s*([-+]?[\d.,/]*\d)")
+_GSM8K = re.compile(r"####\s*(\S[^\n]*)")
+
+
+def final_answer(text: str) -> str | None:
+    """The final answer that a solution states: the last ``\\boxed{}``, else GSM8K's ``####``, else "answer is 42"."""
+    boxed = _last_boxed(text)
+    if boxed is not None:
+        return boxed or None
+    for pattern in (_GSM8K, _SAID):
+        found = pattern.findall(text)
+        if found:
+            return str(found[-1]).strip()
+    return None
+
+
+def exact_number(text: str) -> Fraction | None:
+    """The number that ``text`` is, if it is plainly one: 1,200 or $3.50 or 3/4 or \\frac{3}{4}."""
+    text = text.strip().strip("$").replace("\\$", "").replace("\\!", "").replace("{,}", ",").strip().rstrip(".")
+    if len(text) > 60:
+        return None
+    fraction = _FRACTION.fullmatch(text)
+    if fraction:
+        over, under, sign, over_too, under_too = fraction.groups()
+        bottom = int(under or under_too)
+        top = int(over or over_too) * (-1 if sign == "-" else 1)
+        return Fraction(top, bottom) if bottom else None
+    if re.search(r"\d", text) and _NUMBER.fullmatch(text):
+        return Fraction(text.replace(",", ""))
+    return None
+
+
+class AnswerChecker:
+    """Compares answers. An async context manager; processes start when the first comparison needs one.
+
+    Args:
+        workers: processes that compare side by side; as many as there are cores by default.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        self._workers = workers or len(os.sched_getaffinity(0))
+        self._pool: ProcessPool | None = None
+        self._known: OrderedDict[tuple[str, str], bool | None] = OrderedDict()
+
+    async def __aenter__(self) -> AnswerChecker:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the processes. Idempotent."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.stop()
+            await asyncio.to_thread(pool.join, 10)
+
+    async def is_right(self, gold: str, answer: str | None) -> bool | None:
+        """Whether ``answer`` is ``gold``; None where no comparison was possible in time. No answer is a wrong one."""
+        if answer is None:
+            return False
+        if answer.strip() == gold.strip():
+            return True
+        if len(answer) > MAX_CHARS:
+            return None
+        ours, theirs = exact_number(gold), exact_number(answer)
+        if ours is not None and theirs is not None:
+            return ours == theirs
+        key = (gold, answer)
+        if key not in self._known:
+            self._known[key] = await self._compare(gold, answer)
+            if len(self._known) > CACHED:
+                self._known.popitem(last=False)
+        return self._known[key]
+
+    async def can_compare(self, gold: str) -> bool:
+        """Whether anything could ever be found equal to ``gold`` but its own letters."""
+        if len(gold) > MAX_CHARS:
+            return False
+        return exact_number(gold) is not None or bool(await self._call(_parses, gold))
+
+    async def _compare(self, gold: str, answer: str) -> bool | None:
+        outcome = await self._call(_equal, gold, answer)
+        return None if outcome is None else bool(outcome)
+
+    async def _call(self, function: object, *arguments: str) -> object:
+        """What a process of its own makes of it; None if it did not come back in time, or died."""
+        from pebble import ProcessExpired
+
+        future = self._processes().schedule(function, args=arguments, timeout=DEADLINE)
+        try:
+            return await asyncio.wrap_future(future)
+        except (TimeoutError, ProcessExpired, MemoryError, CancelledError):
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return None
+
+    def _processes(self) -> ProcessPool:
+        if self._pool is None:
+            try:
+                import math_verify  # noqa: F401
+                from pebble import ProcessPool
+            except ImportError as error:
+                raise ConfigError("comparing answers needs the extra 'data': pip install 'genprm[data]'") from error
+            import multiprocessing
+
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPool(max_workers=self._workers, initializer=_confine, context=context)
+        return self._pool
+
+
+def _last_boxed(text: str) -> str | None:
+    start = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
+    if start < 0:
+        return None
+    begin = text.index("{", start) + 1
+    depth = 1
+    for place in range(begin, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[place], 0)
+        if depth == 0:
+            return text[begin:place].strip()
+    return None
+
+
+# In the other process
+
+
+def _confine() -> None:
+    import logging
+    import resource
+    import signal
+
+    import math_verify  # noqa: F401 - imported before the first deadline runs
+
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # which warns that the deadline is ours to keep
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; our parent ends us
+
+
+def _parses(gold: str) -> bool:
+    return bool(_parsed(gold))
+
+
+def _equal(gold: str, answer: str) -> bool:
+    from math_verify import verify
+
+    return bool(verify(_parsed(gold), _parsed(answer), timeout_seconds=None, raise_on_error=False))
+
+
+@lru_cache(maxsize=4096)
+def _parsed(answer: str) -> list[Any]:
+    from math_verify import parse
+
+    return list(parse(f"\\boxed{{{answer}}}", parsing_timeout=None, raise_on_error=False))

@@ -1,0 +1,191 @@
+"""`genprm label`: problems in, labelled solutions out."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from genprm.cli import shared
+from genprm.cli.shared import EXIT_UNSCORED, say
+from genprm.errors import ConfigError, InputError
+from genprm.models.base import ModelBackend, Sampling
+from genprm.models.embedded import EMBEDDED
+from genprm.options import ModelOptions
+from rationale_synth.jobs import INPUT, open_label_run, run_label_job, take_input
+from rationale_synth.label import LabelOptions
+from rationale_synth.label_output import LabelSummary, write_labels
+from rationale_synth.labels import Rule, RuleName
+from rationale_synth.policy import Policy
+from rationale_synth.problems import read_problems
+from rationale_synth.records import Outcome, Problem
+from rationale_synth.run_folder import RunFolder, read_config
+from rationale_synth.segment import Segmentation
+from rationale_synth.settle import Settling
+from rationale_synth.simulate import SimulatedPolicy, Strength
+
+SIMULATED = "simulated"
+
+
+class Engine(str, Enum):
+    """Where a job runs."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+def label(
+    problems: Annotated[
+        str,
+        typer.Argument(
+            help="Rows {id, problem, answer}, or with GSM8K's or MATH's columns: JSONL, JSON array, Parquet, - for "
+            "stdin, or a dataset of the hub: OWNER/NAME[:CONFIG][@SPLIT]."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The run's folder; an interrupted run goes on there.")],
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="Model that writes the solutions: hub id or folder; for a server, its name there. simulated, "
+            "simulated-weak or simulated-strong: no model, but known step values. Default: embedded."
+        ),
+    ] = None,
+    backend: shared.BackendOption = None,
+    adapter: shared.Adapter = None,
+    base_url: shared.BaseUrl = None,
+    tokenizer: shared.Tokenizer = None,
+    rule: Annotated[RuleName, typer.Option(help="From values to labels. A finished run can be labelled anew.")] = (
+        RuleName.RPE
+    ),
+    threshold: Annotated[float | None, typer.Option(help="The rule's constant. Default: its paper's best.")] = None,
+    samples: Annotated[int, typer.Option(help="Solutions sampled from each problem, per wave.")] = 16,
+    max_samples: Annotated[int, typer.Option(help="Most solutions sampled while all are right or all are wrong.")] = 64,
+    solutions: Annotated[int, typer.Option(help="Most solutions labelled of each problem.")] = 4,
+    rollouts: Annotated[
+        int | None, typer.Option(help="K, rollouts of each prefix. Default: GenPRM's 128, 64 or 32 by pass rate.")
+    ] = None,
+    fixed: Annotated[bool, typer.Option("--fixed", help="Draw all K, also where the label is settled.")] = False,
+    confidence: Annotated[
+        float | None, typer.Option(help="How sure a label must be before its rollouts stop. Default: 0.9; soft 0.96.")
+    ] = None,
+    segmentation: Annotated[Segmentation, typer.Option(help="How a solution is cut into steps.")] = (
+        Segmentation.BLANK_LINE
+    ),
+    example: Annotated[
+        bool | None,
+        typer.Option("--example/--no-example", help="Show a solved problem. Default: only to the embedded model."),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of a solution, and of a rollout.")] = 1024,
+    temperature: Annotated[float, typer.Option(help="Of the policy.")] = 1.0,
+    seed: shared.Seed = 0,
+    limit: Annotated[int | None, typer.Option(help="Only the first problems.")] = None,
+) -> None:
+    """Label solutions step by step: sample them, complete every prefix, see how often the gold answer is reached.
+
+    The same command goes on with an interrupted run; nothing that is finished is done again. On a finished run it
+    labels anew, by another --rule if one is given, without sampling.
+
+    Exit status 0: every problem was settled. 1: some failed, and are tried again by the same command. 2: nothing done.
+    """
+    with shared.refusing():
+        model = ModelOptions(backend=backend, model=policy, adapter=adapter, base_url=base_url, tokenizer=tokenizer)
+        simulated = _strength(policy) if backend is None and not base_url else None
+        if simulated is None:
+            model.check()
+        wanted = Rule(name=rule, threshold=threshold)
+        sampled_for = _rule_of_run(output, wanted)
+        settling = None if fixed else _settling(sampled_for, confidence)
+        options = LabelOptions(
+            rule=sampled_for, samples=samples, max_samples=max(samples, max_samples),
+            solutions=solutions, rollouts=rollouts, settling=settling, segmentation=segmentation,
+            example=model.is_embedded and simulated is None if example is None else example,
+            max_tokens=max_tokens, temperature=temperature, seed=seed,
+        )  # fmt: skip
+        name = _policy_name(model)
+        mark = take_input(read_problems(problems, limit), output)
+        run = open_label_run(output, options, name, mark)
+    with run:
+        outcomes = shared.run(_label(run, model, simulated, options))
+        with shared.refusing():
+            summary = write_labels(run, wanted, name)
+    if options.rule != wanted:
+        say(f"the values were drawn to settle {options.rule}: of the labels by {wanted} see how many are settled")
+    _print_summary(summary, output)
+    raise typer.Exit(EXIT_UNSCORED if outcomes[Outcome.FAILED] else 0)
+
+
+async def _label(
+    run: RunFolder, model: ModelOptions, simulated: Strength | None, options: LabelOptions
+) -> Counter[Outcome]:
+    total, done = run.config.input.rows, run.done
+    if done == total:
+        return Counter()
+    if done:
+        say(f"{done} of {total} problems are done already: going on from {run.path}")
+    backend: ModelBackend
+    backend = SimulatedPolicy(_answers(run), simulated) if simulated else await model.make_model()
+    try:
+        sampling = Sampling(
+            temperature=options.temperature, top_p=options.top_p, top_k=options.top_k, seed=options.seed
+        )
+        return await run_label_job(run, Policy(backend, sampling, say=say), options)
+    finally:
+        await backend.close()
+
+
+def _strength(policy: str | None) -> Strength | None:
+    if policy is None or policy.partition("-")[0] != SIMULATED or Path(policy).exists():
+        return None
+    try:
+        return Strength(policy.partition("-")[2] or Strength.MEDIUM)
+    except ValueError:
+        names = ", ".join(f"{SIMULATED}-{strength.value}" for strength in Strength)
+        raise ConfigError(f"--policy {policy}: there is no such policy, but {names}") from None
+
+
+def _answers(run: RunFolder) -> Callable[[str], str | None]:
+    with open(run.path / INPUT, "rb") as file:
+        answers = {problem.problem: problem.answer for problem in map(Problem.model_validate_json, file)}
+    return answers.get
+
+
+def _policy_name(model: ModelOptions) -> str:
+    name = model.model or (model.base_url if model.base_url else EMBEDDED) or EMBEDDED
+    return f"{name}+{model.adapter}" if model.adapter else name
+
+
+def _rule_of_run(folder: Path, wanted: Rule) -> Rule:
+    """The rule that the values of an existing run are for; a new run's are for the one that is wanted."""
+    try:
+        return Rule.model_validate(read_config(folder).options["rule"])
+    except (InputError, KeyError):
+        return wanted
+
+
+def _settling(rule: Rule, confidence: float | None) -> Settling:
+    usual = Settling.of(rule)
+    if confidence is None:
+        return usual
+    return Settling(confidence=confidence, zero_confidence=max(confidence, usual.zero_confidence))
+
+
+def _print_summary(summary: LabelSummary, folder: Path) -> None:
+    grid = Table(box=None, padding=(0, 1), show_header=False)
+    grid.add_column()
+    grid.add_column(justify="right")
+    for name, figure in summary.figures:
+        if figure not in ("0", "-"):
+            grid.add_row(name, figure)
+    console = Console(file=sys.stdout, highlight=False)
+    console.print(grid)
+    console.print(
+        f"Labels by {summary.rule}: {folder}/labelled.jsonl, labelled.parquet; what is in them: README.md",
+        soft_wrap=True,
+    )

@@ -1,0 +1,127 @@
+"""What the data factory reads and writes: problems, and solutions with the value and the label of every step."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Literal
+
+from pydantic import Field, TypeAdapter
+
+from genprm.records import NO_ERROR, Record, Text
+from rationale_synth.labels import Rule
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class Problem(Record):
+    """A problem whose final answer is known."""
+
+    id: Text
+    problem: Text = Field(min_length=1)
+    answer: Text = Field(min_length=1)
+
+
+class Cost(Record):
+    """What a record has cost."""
+
+    rollouts: int = 0
+    """Completions from a prefix of a solution."""
+    samples: int = 0
+    """Solutions drawn from the bare problem."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(**{name: getattr(self, name) + getattr(other, name) for name in Cost.model_fields})
+
+
+class StepValue(Record):
+    """The Monte Carlo estimate of one prefix, up to and including a step."""
+
+    right: int = Field(ge=0)
+    """Rollouts that reached the gold answer."""
+    rollouts: int = Field(ge=0)
+    """Rollouts drawn. 0 for a step behind one of value 0, which was skipped; the last step needs none."""
+    value: float | None = Field(ge=0, le=1)
+    """The share of right ones; None where the step was skipped. The last step's is known from its answer."""
+
+
+class SampledSolution(Record):
+    """One solution of a problem with the values of its steps."""
+
+    number: int = Field(ge=0)
+    """Which of the problem's samples it was."""
+    steps: tuple[Text, ...] = Field(min_length=1)
+    correct: bool
+    """Whether its final answer is the gold one."""
+    values: tuple[StepValue, ...]
+
+
+class Outcome(str, Enum):
+    """What became of a problem."""
+
+    LABELLED = "labelled"
+    ALL_RIGHT = "all_right"
+    """Every sampled solution was right: there is nothing to tell apart."""
+    ALL_WRONG = "all_wrong"
+    NO_STEPS = "no_steps"
+    """No sample could be split into at least two steps."""
+    BAD_ANSWER = "bad_answer"
+    """The gold answer is none that anything could be compared with."""
+    FAILED = "failed"
+    """The model failed. Tried again when the job is run again."""
+
+
+class ProblemRecord(Record):
+    """Everything that a label job found out about one problem; a line of a shard."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    index: int = Field(ge=0)
+    """The problem's place in the input."""
+    problem: Problem
+    outcome: Outcome
+    error: str | None = None
+    pass_rate: StepValue | None = None
+    """The value of the bare problem: right ones among the samples."""
+    planned: int = 0
+    """K: the rollouts that a fixed-K run draws from each prefix."""
+    solutions: tuple[SampledSolution, ...] = ()
+    uncomparable: int = 0
+    """Answers that could not be compared with the gold one in time; they count as wrong."""
+    unsplittable: int = 0
+    """Samples that had no steps, or whose segmentation did not reproduce them."""
+    cost: Cost = Cost()
+
+
+class LabelledSolution(Record):
+    """A solution with a label for every step: a row of ``labelled.jsonl``, and a row that `verify` and `eval` read."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    id: str
+    problem: str
+    answer: str
+    steps: tuple[str, ...]
+    label: int = Field(ge=NO_ERROR)
+    """The first wrong step, -1 for none."""
+    step_labels: tuple[float, ...]
+    """1 for a right step and 0 for a wrong one; under the soft rule its value."""
+    correct: bool
+    pass_rate: float
+    values: tuple[float | None, ...]
+    """The MC value after each step; None where it was skipped."""
+    rollouts: tuple[int, ...]
+    """How many rollouts each value stands on."""
+    rule: Rule
+    policy: str
+
+
+_RECORD: TypeAdapter[ProblemRecord] = TypeAdapter(ProblemRecord)
+
+
+def parse_record(line: str | bytes) -> ProblemRecord:
+    """Read a line of a shard.
+
+    Raises:
+        pydantic.ValidationError: it is no record of this schema version.
+    """
+    return _RECORD.validate_json(line)
