@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,12 @@ class ModelOptions(BaseModel):
     def is_embedded(self) -> bool:
         """Whether it is the bare embedded model."""
         return self.source is Backend.TRANSFORMERS and self.model in (None, EMBEDDED) and self.adapter is None
+
+    @property
+    def label(self) -> str:
+        """What the model is called before it is loaded."""
+        name = self.model or self.base_url or EMBEDDED
+        return f"{name}+{self.adapter}" if self.adapter else name
 
     def check(self) -> None:
         """Refuse options that contradict each other.
@@ -133,6 +139,32 @@ class RunOptions(ModelOptions):
 
 
 @asynccontextmanager
+async def open_sandbox(backend: str, budget: Budget, say: Callable[[str], None]) -> AsyncIterator[Sandbox]:
+    """A sandbox for model-written code, up and running.
+
+    Args:
+        backend: ``docker``, ``local`` or ``unix:DIRECTORY``.
+        budget: whose limit a single run has.
+        say: gets the lines that a user should see.
+
+    Raises:
+        ConfigError: there is no such backend.
+        SandboxError: no code can be run.
+    """
+    try:
+        sandbox = Sandbox(backend, Limits(timeout=budget.run_seconds), sessions=1024, say=say)
+    except ValueError as error:
+        raise ConfigError(f"--sandbox: {error}") from error
+    if backend == "local":
+        say("sandbox: local. Code runs with your rights and your network: no protection from hostile code.")
+    try:
+        await sandbox.start()
+        yield sandbox
+    finally:
+        await sandbox.close()
+
+
+@asynccontextmanager
 async def open_verifier(options: RunOptions, say: Callable[[str], None]) -> AsyncIterator[AsyncVerifier]:
     """A verifier as the options describe it: the sandbox is up and the model is loaded.
 
@@ -141,24 +173,12 @@ async def open_verifier(options: RunOptions, say: Callable[[str], None]) -> Asyn
         SandboxError: no code can be run.
     """
     options.check()
-    sandbox = None
-    if options.code and options.execute:
-        try:
-            limits = Limits(timeout=options.budget.run_seconds)
-            sandbox = Sandbox(options.sandbox, limits, sessions=1024, say=say)
-        except ValueError as error:
-            raise ConfigError(f"--sandbox: {error}") from error
-        if options.sandbox == "local":
-            say("sandbox: local. Code runs with your rights and your network: no protection from hostile code.")
-    try:
-        if sandbox is not None:
-            await sandbox.start()
+    async with AsyncExitStack() as stack:
+        sandbox = None
+        if options.code and options.execute:
+            sandbox = await stack.enter_async_context(open_sandbox(options.sandbox, options.budget, say))
         model = await options.make_model()
-    except BaseException:
-        if sandbox is not None:
-            await sandbox.close()
-        raise
-    sampling = Sampling(temperature=options.temperature, seed=options.seed)
-    style = options.make_style()
-    async with AsyncVerifier(model, sandbox, style=style, budget=options.budget, sampling=sampling) as verifier:
-        yield verifier
+        sampling = Sampling(temperature=options.temperature, seed=options.seed)
+        style = options.make_style()
+        async with AsyncVerifier(model, sandbox, style=style, budget=options.budget, sampling=sampling) as verifier:
+            yield verifier

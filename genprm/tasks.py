@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -24,7 +24,7 @@ async def map_unordered(
     try:
         while True:
             while len(running) < limit and (entry := next(source, None)) is not None:
-                running[asyncio.ensure_future(_await(work(entry[1])))] = entry[0]
+                running[asyncio.create_task(_apply(work, entry[1]))] = entry[0]
             if not running:
                 return
             done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -40,11 +40,16 @@ async def gather_all(works: Iterable[Awaitable[Outcome]]) -> list[Outcome]:
     """All outcomes, in order. The first exception cancels the rest and is raised by itself."""
     items = list(works)
     outcomes: dict[int, Outcome] = {}
-    async with aclosing(map_unordered(lambda item: item, items, max(1, len(items)))) as finished:
-        async for index, outcome in finished:
-            outcomes[index] = outcome
+    try:
+        async with aclosing(map_unordered(lambda item: item, items, max(1, len(items)))) as finished:
+            async for index, outcome in finished:
+                outcomes[index] = outcome
+    finally:
+        for item in items:
+            if isinstance(item, Coroutine):
+                item.close()  # one that was cancelled before it began would be complained about
     return [outcomes[index] for index in range(len(items))]
 
 
-async def _await(work: Awaitable[Outcome]) -> Outcome:
-    return await work
+async def _apply(work: Callable[[Item], Awaitable[Outcome]], item: Item) -> Outcome:
+    return await work(item)

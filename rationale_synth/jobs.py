@@ -1,4 +1,4 @@
-"""The label job: problems in, a run folder out. On this machine here; on a Ray cluster in `ray_engine`."""
+"""Batch jobs on this machine: rows in, a run folder out. The label job; the synthesis job is in `synth_job`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import hashlib
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from contextlib import aclosing, closing, contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from genprm.errors import OutputError
 from genprm.progress import LiveProgress
+from genprm.records import Record
 from genprm.tasks import map_unordered
 from rationale_synth.answers import AnswerChecker
 from rationale_synth.label import LabelOptions, label_problem
@@ -23,10 +25,20 @@ from rationale_synth.run_folder import SYNC_SECONDS, InputMark, RunConfig, RunFo
 
 INPUT = "input.jsonl"
 ROWS_IN_FLIGHT = 256
-"""Most problems under way at once; the policy's own limit is on completions."""
+"""Most rows under way at once; the model's own limit is on completions."""
+Row = TypeVar("Row", bound=Record)
+Found = TypeVar("Found", bound=Record)
+Told = TypeVar("Told", bound=Record, contravariant=True)
 
 
-def take_input(problems: Iterator[Problem], folder: Path) -> InputMark:
+class Progress(Protocol[Told]):
+    """What a job tells while it runs."""
+
+    def add(self, record: Told) -> bool:
+        """A row is done; returns whether it failed."""
+
+
+def take_input(rows: Iterable[Record], folder: Path) -> InputMark:
     """Copy the input into a run's folder, unless it is there; returns its mark.
 
     Nothing is left of it where a row is wrong.
@@ -36,22 +48,66 @@ def take_input(problems: Iterator[Problem], folder: Path) -> InputMark:
         OutputError: the folder cannot be made.
     """
     mark = hashlib.sha256()
-    rows = 0
+    count = 0
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder.parent) as copy:
-            for problem in problems:
-                line = problem.model_dump_json().encode() + b"\n"
+            for row in rows:
+                line = row.model_dump_json().encode() + b"\n"
                 mark.update(line)
                 copy.write(line)
-                rows += 1
+                count += 1
             copy.seek(0)
             if not (folder / INPUT).exists():
                 folder.mkdir(exist_ok=True)
                 write_whole(folder / INPUT, iter(copy))
     except OSError as error:
         raise OutputError(f"{folder}: {error.strerror or error}") from error
-    return InputMark(rows=rows, sha256=mark.hexdigest())
+    return InputMark(rows=count, sha256=mark.hexdigest())
+
+
+def input_rows(run: RunFolder, kind: type[Row], wanted: Iterator[int]) -> Generator[tuple[int, Row], None, None]:
+    """These rows of a run's input, which come in order."""
+    with open(run.path / INPUT, "rb") as file:
+        lines = enumerate(file)
+        for index in wanted:
+            line = next(line for number, line in lines if number == index)
+            yield index, kind.model_validate_json(line)
+
+
+async def run_job(
+    run: RunFolder,
+    kind: type[Row],
+    work: Callable[[int, Row, Memory], Awaitable[Found]],
+    in_flight: int,
+    progress: Progress[Found],
+) -> None:
+    """Do what is pending in a run.
+
+    Args:
+        run: the run's folder.
+        kind: the class of its input rows.
+        work: makes a row's record, from its index, the row, and what is known of it already.
+        in_flight: rows under way at once.
+        progress: is told of every record.
+
+    Raises:
+        OutputError: the folder cannot be written any more. What is in it stays good.
+    """
+
+    async def one(item: tuple[int, Row]) -> tuple[int, Found]:
+        index, row = item
+        memory = Memory(run.take_notes(index), lambda key, value: run.note(index, key, value))
+        return index, await work(index, row, memory)
+
+    synced = time.monotonic()
+    with closing(input_rows(run, kind, run.pending())) as rows:
+        async with aclosing(map_unordered(one, rows, min(ROWS_IN_FLIGHT, max(4, in_flight)))) as finished:
+            async for _, (index, record) in finished:
+                run.add(index, record, failed=progress.add(record))
+                if time.monotonic() - synced > SYNC_SECONDS:
+                    await asyncio.to_thread(run.sync)
+                    synced = time.monotonic()
 
 
 def open_label_run(folder: Path, options: LabelOptions, policy: str, mark: InputMark) -> RunFolder:
@@ -65,24 +121,14 @@ def open_label_run(folder: Path, options: LabelOptions, policy: str, mark: Input
     return RunFolder(folder, RunConfig(job="label", options=shown, input=mark))
 
 
-def problems_of(run: RunFolder, wanted: Iterator[int]) -> Generator[tuple[int, Problem], None, None]:
-    """The problems of these rows, which come in order."""
-    with open(run.path / INPUT, "rb") as file:
-        lines = enumerate(file)
-        for index in wanted:
-            line = next(line for number, line in lines if number == index)
-            yield index, Problem.model_validate_json(line)
-
-
 class LabelProgress:
     """How far a label job is, while it runs."""
 
-    def __init__(self, run: RunFolder, policy: Policy | None) -> None:
+    def __init__(self, run: RunFolder) -> None:
         self.outcomes: Counter[Outcome] = Counter()
-        self._policy = policy
-        self._live = LiveProgress("labelling", run.config.input.rows, run.done)
-        self._rollouts = 0
+        self._completions = 0
         self._tokens = 0
+        self._live = LiveProgress("labelling", run.config.input.rows, run.done)
 
     @contextmanager
     def shown(self) -> Iterator[LabelProgress]:
@@ -90,18 +136,17 @@ class LabelProgress:
         with self._live:
             yield self
 
-    def add(self, record: ProblemRecord) -> None:
-        """A problem is done."""
+    def add(self, record: ProblemRecord) -> bool:
+        """A problem is done; returns whether it failed."""
         self.outcomes[record.outcome] += 1
-        self._rollouts += record.cost.rollouts + record.cost.samples
+        self._completions += record.cost.rollouts + record.cost.samples
         self._tokens += record.cost.completion_tokens
         self._live.row_done()
-        self.show()
+        self._show()
+        return record.outcome is Outcome.FAILED
 
-    def show(self) -> None:
-        """Tell it, if it is time to."""
-        drawn = self._policy.completions if self._policy else self._rollouts
-        tokens = self._policy.tokens if self._policy else self._tokens
+    def _show(self) -> None:
+        drawn, tokens = self._completions, self._tokens
         kept = self.outcomes[Outcome.LABELLED]
         dropped = sum(self.outcomes.values()) - kept - self.outcomes[Outcome.FAILED]
         self._live.show(
@@ -117,29 +162,12 @@ async def run_label_job(run: RunFolder, policy: Policy, options: LabelOptions) -
         OutputError: the folder cannot be written any more. What is in it stays good.
         ModelUnavailableError: there is no model any more.
     """
-    progress = LabelProgress(run, policy)
-    with progress.shown():
-        async with AnswerChecker() as checker, aclosing(_records(run, policy, checker, options)) as records:
-            synced = time.monotonic()
-            async for index, record in records:
-                run.add(index, record, failed=record.outcome is Outcome.FAILED)
-                progress.add(record)
-                if time.monotonic() - synced > SYNC_SECONDS:
-                    await asyncio.to_thread(run.sync)
-                    synced = time.monotonic()
+    progress = LabelProgress(run)
+    async with AnswerChecker() as checker:
+
+        async def work(index: int, problem: Problem, memory: Memory) -> ProblemRecord:
+            return await label_problem(index, problem, policy, checker, options, memory)
+
+        with progress.shown():
+            await run_job(run, Problem, work, policy.model.concurrency, progress)
     return progress.outcomes
-
-
-async def _records(
-    run: RunFolder, policy: Policy, checker: AnswerChecker, options: LabelOptions
-) -> AsyncGenerator[tuple[int, ProblemRecord], None]:
-    async def work(item: tuple[int, Problem]) -> tuple[int, ProblemRecord]:
-        index, problem = item
-        memory = Memory(run.take_notes(index), lambda key, value: run.note(index, key, value))
-        return index, await label_problem(index, problem, policy, checker, options, memory)
-
-    limit = min(ROWS_IN_FLIGHT, max(4, policy.model.concurrency))
-    with closing(problems_of(run, run.pending())) as problems:
-        async with aclosing(map_unordered(work, problems, limit)) as finished:
-            async for _, done in finished:
-                yield done

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from genprm.errors import ModelError, ModelUnavailableError
+from genprm.models.base import Sampling
 from genprm.records import Record
 from genprm.tasks import gather_all
 from rationale_synth.answers import AnswerChecker
@@ -55,6 +56,11 @@ class LabelOptions(Record):
     top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: int = Field(default=50, ge=1)
     seed: int = 0
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the policy draws tokens."""
+        return Sampling(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, seed=self.seed)
 
     @model_validator(mode="after")
     def _samples_fit(self) -> LabelOptions:

@@ -6,14 +6,39 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 
+from pydantic import Field
+
 from genprm.errors import ModelError, ModelUnavailableError
 from genprm.models.base import Completion, Message, ModelBackend, Sampling
+from genprm.options import ModelOptions
+from genprm.records import Record
+from rationale_synth.simulate import SimulatedPolicy, Strength
 from rationale_synth.slots import Priority, PrioritySlots
 
 CALL_SECONDS = 3600.0
 """Most seconds for one call, however long its queue at the server."""
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
+
+
+class PolicySpec(Record):
+    """Which policy to open, wherever that is."""
+
+    model: ModelOptions
+    simulated: Strength | None = None
+    """A policy with known step values instead of a model; needs the answers."""
+    answers: dict[str, str] = Field(default_factory=dict)
+    """Of the problems' texts, for a simulated policy."""
+
+    async def open(self) -> ModelBackend:
+        """Load or reach the policy.
+
+        Raises:
+            ModelError: it cannot be had.
+        """
+        if self.simulated is not None:
+            return SimulatedPolicy(self.answers.get, self.simulated)
+        return await self.model.make_model()
 
 
 class Policy:

@@ -106,12 +106,14 @@ class LabelledSolution(Record):
     step_labels: tuple[float, ...]
     """1 for a right step and 0 for a wrong one; under the soft rule its value."""
     correct: bool
-    pass_rate: float
+    pass_rate: float | None
+    """None where no solutions were sampled."""
     values: tuple[float | None, ...]
     """The MC value after each step; None where it was skipped."""
     rollouts: tuple[int, ...]
     """How many rollouts each value stands on."""
-    rule: Rule
+    rule: Rule | None
+    """None where the labels are known by construction."""
     policy: str
 
 

@@ -9,7 +9,7 @@ import typer
 
 from genprm.cli.sandbox import app as sandbox_app
 from genprm.cli.verify import eval_app, verify
-from rationale_synth.cli import label
+from rationale_synth.cli import label, synth_app
 
 app = typer.Typer(
     name="genprm",
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command()(verify)
 app.add_typer(eval_app, name="eval")
 app.command()(label)
+app.add_typer(synth_app, name="synth")
 app.add_typer(sandbox_app, name="sandbox")
 
 

@@ -8,8 +8,9 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -17,7 +18,7 @@ import typer
 from pydantic import ValidationError
 
 from genprm.budget import Budget
-from genprm.errors import GenprmError, OutputError
+from genprm.errors import GenprmError, InputError, OutputError
 from genprm.options import Backend, RunOptions
 from genprm.styles import STYLES
 from genprm.styles.execution import OutputFormat
@@ -170,6 +171,17 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
+
+
+def first(rows: Iterable[T], limit: int | None) -> Iterable[T]:
+    """The first rows, if there is a limit.
+
+    Raises:
+        InputError: the limit lets none through.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit is {limit}: expected at least 1")
+    return islice(rows, limit)
 
 
 def check_target(path: Path | None) -> None:

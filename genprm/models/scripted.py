@@ -31,6 +31,8 @@ class Rule(BaseModel):
     """Regular expression, searched in the last characters of the prompt."""
     text: str = ""
     """What the model writes; cut at the first stop string."""
+    one_of: tuple[str, ...] = ()
+    """Instead of one text: several, of which the seed chooses."""
     yes: float | None = None
     """Instead of a text: P(Yes) of one judgement token; P(No) is the rest."""
     seconds: float = 0.0
@@ -67,9 +69,9 @@ class ScriptedModel(ModelBackend):
         self.prompts.append(prompt)
         rule = self._answer(prompt)
         await asyncio.sleep(rule.seconds)
-        return [self._completion(prompt, rule, stop, max_tokens)] * n
+        return [self._completion(prompt, rule, sampling.seed + draw, stop, max_tokens) for draw in range(n)]
 
-    def _completion(self, prompt: str, rule: Rule, stop: Sequence[str], max_tokens: int) -> Completion:
+    def _completion(self, prompt: str, rule: Rule, seed: int, stop: Sequence[str], max_tokens: int) -> Completion:
         prompt_tokens = len(prompt.split())
         if rule.yes is not None:
             top = {"Yes": _log(rule.yes), "No": _log(1 - rule.yes)}
@@ -79,7 +81,7 @@ class ScriptedModel(ModelBackend):
                 text=text, finish_reason=FinishReason.LENGTH, tokens=(token,), prompt_tokens=prompt_tokens,
                 completion_tokens=1,
             )  # fmt: skip
-        text = rule.text
+        text = rule.one_of[seed % len(rule.one_of)] if rule.one_of else rule.text
         for end in stop:
             text = text.split(end, 1)[0]
         words = re.findall(r"\S+\s*|\s+", text)

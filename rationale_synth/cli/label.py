@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from genprm.cli import shared
 from genprm.cli.shared import EXIT_UNSCORED, say
 from genprm.errors import ConfigError, InputError
-from genprm.models.base import ModelBackend, Sampling
-from genprm.models.embedded import EMBEDDED
 from genprm.options import ModelOptions
+from rationale_synth.cli.table import print_figures
 from rationale_synth.jobs import INPUT, open_label_run, run_label_job, take_input
 from rationale_synth.label import LabelOptions
 from rationale_synth.label_output import LabelSummary, write_labels
 from rationale_synth.labels import Rule, RuleName
-from rationale_synth.policy import Policy
+from rationale_synth.policy import Policy, PolicySpec
 from rationale_synth.problems import read_problems
+from rationale_synth.ray_engine import run_label_on_ray
 from rationale_synth.records import Outcome, Problem
 from rationale_synth.run_folder import RunFolder, read_config
 from rationale_synth.segment import Segmentation
 from rationale_synth.settle import Settling
-from rationale_synth.simulate import SimulatedPolicy, Strength
+from rationale_synth.simulate import Strength
 
 SIMULATED = "simulated"
 
@@ -85,6 +82,11 @@ def label(
     max_tokens: Annotated[int, typer.Option(help="Most tokens of a solution, and of a rollout.")] = 1024,
     temperature: Annotated[float, typer.Option(help="Of the policy.")] = 1.0,
     seed: shared.Seed = 0,
+    engine: Annotated[Engine, typer.Option(help="Where the job runs.")] = Engine.LOCAL,
+    ray_address: Annotated[
+        str | None, typer.Option(help="With --engine ray: the cluster's address. Default: one on this machine.")
+    ] = None,
+    actors: Annotated[int, typer.Option(min=1, help="With --engine ray: how many, each with a model.")] = 2,
     limit: Annotated[int | None, typer.Option(help="Only the first problems.")] = None,
 ) -> None:
     """Label solutions step by step: sample them, complete every prefix, see how often the gold answer is reached.
@@ -108,36 +110,39 @@ def label(
             example=model.is_embedded and simulated is None if example is None else example,
             max_tokens=max_tokens, temperature=temperature, seed=seed,
         )  # fmt: skip
-        name = _policy_name(model)
         mark = take_input(read_problems(problems, limit), output)
-        run = open_label_run(output, options, name, mark)
+        run = open_label_run(output, options, model.label, mark)
     with run:
-        outcomes = shared.run(_label(run, model, simulated, options))
+        spec = PolicySpec(model=model, simulated=simulated, answers=_answers(run) if simulated else {})
+        outcomes = _label(run, spec, options, engine, ray_address, actors)
         with shared.refusing():
-            summary = write_labels(run, wanted, name)
+            summary = write_labels(run, wanted, model.label)
     if options.rule != wanted:
         say(f"the values were drawn to settle {options.rule}: of the labels by {wanted} see how many are settled")
     _print_summary(summary, output)
     raise typer.Exit(EXIT_UNSCORED if outcomes[Outcome.FAILED] else 0)
 
 
-async def _label(
-    run: RunFolder, model: ModelOptions, simulated: Strength | None, options: LabelOptions
+def _label(
+    run: RunFolder, spec: PolicySpec, options: LabelOptions, engine: Engine, ray_address: str | None, actors: int
 ) -> Counter[Outcome]:
     total, done = run.config.input.rows, run.done
     if done == total:
         return Counter()
     if done:
         say(f"{done} of {total} problems are done already: going on from {run.path}")
-    backend: ModelBackend
-    backend = SimulatedPolicy(_answers(run), simulated) if simulated else await model.make_model()
+    if engine is Engine.RAY:
+        with shared.refusing():
+            return run_label_on_ray(run, spec, options, address=ray_address, actors=actors)
+    return shared.run(_label_here(run, spec, options))
+
+
+async def _label_here(run: RunFolder, spec: PolicySpec, options: LabelOptions) -> Counter[Outcome]:
+    model = await spec.open()
     try:
-        sampling = Sampling(
-            temperature=options.temperature, top_p=options.top_p, top_k=options.top_k, seed=options.seed
-        )
-        return await run_label_job(run, Policy(backend, sampling, say=say), options)
+        return await run_label_job(run, Policy(model, options.sampling, say=say), options)
     finally:
-        await backend.close()
+        await model.close()
 
 
 def _strength(policy: str | None) -> Strength | None:
@@ -150,15 +155,9 @@ def _strength(policy: str | None) -> Strength | None:
         raise ConfigError(f"--policy {policy}: there is no such policy, but {names}") from None
 
 
-def _answers(run: RunFolder) -> Callable[[str], str | None]:
+def _answers(run: RunFolder) -> dict[str, str]:
     with open(run.path / INPUT, "rb") as file:
-        answers = {problem.problem: problem.answer for problem in map(Problem.model_validate_json, file)}
-    return answers.get
-
-
-def _policy_name(model: ModelOptions) -> str:
-    name = model.model or (model.base_url if model.base_url else EMBEDDED) or EMBEDDED
-    return f"{name}+{model.adapter}" if model.adapter else name
+        return {problem.problem: problem.answer for problem in map(Problem.model_validate_json, file)}
 
 
 def _rule_of_run(folder: Path, wanted: Rule) -> Rule:
@@ -177,15 +176,8 @@ def _settling(rule: Rule, confidence: float | None) -> Settling:
 
 
 def _print_summary(summary: LabelSummary, folder: Path) -> None:
-    grid = Table(box=None, padding=(0, 1), show_header=False)
-    grid.add_column()
-    grid.add_column(justify="right")
-    for name, figure in summary.figures:
-        if figure not in ("0", "-"):
-            grid.add_row(name, figure)
-    console = Console(file=sys.stdout, highlight=False)
-    console.print(grid)
-    console.print(
+    print_figures(summary.figures)
+    Console(highlight=False).print(
         f"Labels by {summary.rule}: {folder}/labelled.jsonl, labelled.parquet; what is in them: README.md",
         soft_wrap=True,
     )

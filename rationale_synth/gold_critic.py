@@ -1,0 +1,121 @@
+"""A critic that knows: it writes the rationale of a planted error, or, on purpose, one with a known fault.
+
+It stands where a model stands, so that what it writes goes through the same loop, sandbox, parser and filter. Its
+rationales are training data where no strong model is at hand; its faults test that each is rejected for its reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from genprm.errors import ConfigError
+from genprm.models.base import Completion, FinishReason, Message, ModelBackend, Sampling
+from genprm.records import NO_ERROR
+from rationale_synth.consensus import Reason
+from rationale_synth.critique import MARK, critique_messages
+from rationale_synth.planted import Planted
+
+_PART = "\x1e"
+_CLAIMS = (
+    "By the problem this is {work}, which is {right}. The paragraph says {claim}.",
+    "What has to be found here is {work}, and that makes {right}. The paragraph has {claim}.",
+    "The way to this is {work}, so it must come to {right}. According to the paragraph it is {claim}.",
+)
+_PROSE = "The paragraph computes nothing, and says nothing that the problem or the paragraphs before it do not."
+_LEAP = " Nothing before this leads to that answer."
+_AGREES = "The code finds {right}, as the paragraph says."
+_DISAGREES = "The code finds {right}, but the paragraph says {claim}: it is wrong."
+FAULTS = (
+    Reason.NO_VERDICT, Reason.NO_SUCH_STEP, Reason.MISSING_SECTION, Reason.FORGED_OUTPUT, Reason.OTHER_ERROR,
+    Reason.MISSED_ERROR, Reason.FALSE_ALARM,
+)  # fmt: skip
+"""Reasons for which a rationale can be made to be rejected."""
+
+
+class GoldCritic(ModelBackend):
+    """Writes the rationales of these solutions.
+
+    Args:
+        solutions: what it will be asked about.
+        fault: what is to be wrong with its rationales.
+    """
+
+    name = "planted"
+    concurrency = 64
+
+    def __init__(self, solutions: Iterable[Planted], fault: Reason | None = None) -> None:
+        self._parts = {
+            critique_messages(solution.problem, solution.steps)[-1]["content"]: _parts(solution, fault)
+            for solution in solutions
+        }
+
+    async def complete(
+        self, prompt: str, *, stop: Sequence[str], max_tokens: int, logprobs: int = 0, n: int = 1, sampling: Sampling
+    ) -> list[Completion]:
+        asked, _, written = prompt.partition(_PART)
+        parts = self._parts.get(asked)
+        if parts is None:
+            raise ConfigError("the gold critic was asked about a solution that it does not know")
+        done = written.count(MARK)
+        text = parts[done] if done < len(parts) and not written.endswith("{") else ""
+        return [Completion(text=text, finish_reason=FinishReason.STOP, completion_tokens=len(text) // 4 + 1)] * n
+
+    def render(self, messages: Sequence[Message], prefix: str) -> str:
+        return messages[-1]["content"] + _PART + prefix
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+def _parts(solution: Planted, fault: Reason | None) -> list[str]:
+    """The rationale, cut where its code is run."""
+    judged = _named(solution, fault)
+    last = len(solution.steps) if judged == NO_ERROR else min(judged, len(solution.steps))
+    text = "".join(_section(solution, index, fault) for index in range(last))
+    if fault is Reason.MISSING_SECTION:
+        text = text.replace("### Paragraph 1\n", "### About the first paragraph\n")
+    if fault is not Reason.NO_VERDICT:
+        text += f"\nThe first wrong paragraph: \\boxed{{{judged}}}\n"
+    return text.split(_PART)
+
+
+def _named(solution: Planted, fault: Reason | None) -> int:
+    """The number of the paragraph to name, from 1."""
+    right = NO_ERROR if solution.label == NO_ERROR else solution.label + 1
+    match fault:
+        case Reason.NO_SUCH_STEP:
+            return len(solution.steps) + 7
+        case Reason.MISSED_ERROR:
+            return NO_ERROR
+        case Reason.FALSE_ALARM:
+            return 1
+        case Reason.OTHER_ERROR:
+            return right - 1 if right > 1 else right + 1
+        case _:
+            return right
+
+
+def _section(solution: Planted, index: int, fault: Reason | None) -> str:
+    known = index < len(solution.checks)
+    check = solution.checks[index] if known else None
+    found = (
+        {"work": solution.works[index], "right": solution.rights[index], "claim": solution.claims[index]}
+        if check
+        else {}
+    )
+    analysis = _choice(_CLAIMS, f"{solution.id}/{index}").format(**found) if check else _PROSE
+    if index == solution.label and solution.is_leap:
+        analysis += _LEAP
+    text = f"### Paragraph {index + 1}\n<analyze>\n{analysis}\n</analyze>\n"
+    if check:
+        reflection = (_DISAGREES if index == solution.label else _AGREES).format(**found)
+        # The part ends where the block is closed: that is the stop string, which the loop writes itself.
+        text += f"<verify>\n```python\n{check}{_PART}{reflection}\n</verify>\n"
+    if fault is Reason.FORGED_OUTPUT and index == 0:
+        text += f"{MARK}\n\n```\nTrue\n```\n"
+    return text + "\n"
+
+
+def _choice(texts: Sequence[str], key: str) -> str:
+    return texts[hashlib.sha256(key.encode()).digest()[0] % len(texts)]

@@ -1,0 +1,314 @@
+"""Plant one first error of a known kind in a right solution, with the code that exposes it.
+
+What comes after the error is computed from it, so that it is the only one. The code of a step works the step out anew
+from the problem's own numbers, by the right way, and compares: `True` for every step before the error, `False` for it.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from fractions import Fraction
+from typing import TypeVar
+
+from genprm.records import NO_ERROR, Record
+from rationale_synth.answers import exact_number
+from rationale_synth.worked import Computation, WorkedSolution, WorkedStep, evaluate, shown, written
+
+CONVERSIONS = {"7", "12", "24", "30", "52", "60", "100", "365", "1000", "0.01", ".01"}
+"""Constants that turn one unit into another."""
+LEAPS = (
+    "From this one sees at once that the answer is {}.",
+    "So the answer must be {}.",
+    "Putting all of it together gives {}.",
+)
+
+
+T = TypeVar("T")
+
+
+class Kind(str, Enum):
+    """What went wrong in a step."""
+
+    ARITHMETIC_SLIP = "arithmetic slip"
+    """The right computation, the wrong result."""
+    WRONG_OPERAND = "wrong operand"
+    """Another quantity of the problem or of an earlier step."""
+    WRONG_OPERATION = "wrong operation"
+    DROPPED_CASE = "dropped case"
+    """A sum without one of its terms."""
+    SIGN = "sign"
+    """A difference the wrong way round."""
+    UNIT = "unit"
+    """A conversion of units left out."""
+    MISREAD_CONDITION = "misread condition"
+    """A number that the problem does not give, read for one that it does."""
+    UNJUSTIFIED_LEAP = "unjustified leap"
+    """A final answer that nothing leads to."""
+
+
+class Planted(Record):
+    """A solution with one known first error, or with none."""
+
+    id: str
+    problem: str
+    answer: str
+    steps: tuple[str, ...]
+    label: int
+    kind: Kind | None
+    claims: tuple[str | None, ...]
+    """What each step up to the first error says its result is; None for a step that computes nothing."""
+    works: tuple[str | None, ...]
+    """How its result is worked out from the numbers before it ..."""
+    rights: tuple[str | None, ...]
+    """... and what that makes. For a leap: that of the answer it leaps to."""
+    checks: tuple[str | None, ...]
+    """Code that works the step out and prints what it finds, and whether that is the claim."""
+
+    @property
+    def is_leap(self) -> bool:
+        """Whether the error is a claim that nothing leads to."""
+        return self.kind is Kind.UNJUSTIFIED_LEAP
+
+
+def unplanted(solution: WorkedSolution) -> Planted:
+    """The right solution, with its checks."""
+    return _planted(
+        solution, solution.id, _closed(solution.texts(), solution.answer), NO_ERROR, None,
+        [(index, _result(step)) for index, step in enumerate(solution.steps)],
+    )  # fmt: skip
+
+
+def _planted(
+    solution: WorkedSolution, name: str, steps: tuple[str, ...], label: int, kind: Kind | None,
+    judged: Sequence[tuple[int, str | None]],
+) -> Planted:  # fmt: skip
+    """The record; ``judged`` has, for each step up to the error, the step it amounts to and what it claims."""
+    found = [solution.steps[target].computation if claim is not None else None for target, claim in judged]
+    return Planted(
+        id=name, problem=solution.problem, answer=solution.answer, steps=steps, label=label, kind=kind,
+        claims=tuple(claim for _, claim in judged),
+        works=tuple(one.expression.format(*one.operands) if one else None for one in found),
+        rights=tuple(one.result if one else None for one in found),
+        checks=tuple(_check(solution, target, claim) for target, claim in judged),
+    )  # fmt: skip
+
+
+def _result(step: WorkedStep) -> str | None:
+    return step.computation.result if step.computation else None
+
+
+def plant(solution: WorkedSolution, kind: Kind, seed: int = 0) -> Planted | None:
+    """One error of a kind, where and how the seed chooses; None where the solution has no room for it."""
+    chance = random.Random(f"{seed}/{kind.value}/{solution.id}")
+    places = [index for index, step in enumerate(solution.steps) if step.computation is not None]
+    chance.shuffle(places)
+    for index in places:
+        for changed in _changes(solution, index, kind, chance):
+            planted = _propagate(solution, index, changed, kind)
+            if planted is not None:
+                return planted
+    return None
+
+
+def _changes(solution: WorkedSolution, index: int, kind: Kind, chance: random.Random) -> Iterator[WorkedStep]:
+    """Wrong versions of a step, in an order that chance decides."""
+    step = solution.steps[index]
+    found = step.computation
+    assert found is not None
+    right = exact_number(found.result)
+    assert right is not None
+    if kind is Kind.UNJUSTIFIED_LEAP:
+        yield from _leaps(solution, index, chance)
+        return
+    for expression, operands, sources in _variants(solution, index, found, kind, chance):
+        value = _slip(right, chance) if kind is Kind.ARITHMETIC_SLIP else evaluate(expression, operands)
+        if value is None or value == right or (value <= 0 and kind is not Kind.SIGN) or shown(value) is None:
+            continue
+        computation = Computation(expression=expression, operands=operands, sources=sources, result=shown(value) or "")
+        yield step.model_copy(update={"computation": computation})
+
+
+Variant = tuple[str, tuple[str, ...], tuple[int | None, ...]]
+
+
+def _variants(
+    solution: WorkedSolution, index: int, found: Computation, kind: Kind, chance: random.Random
+) -> Iterator[Variant]:
+    expression, operands, sources = found.expression, found.operands, found.sources
+    places = chance.sample(range(len(operands)), len(operands))
+    match kind:
+        case Kind.ARITHMETIC_SLIP:
+            yield expression, operands, sources
+        case Kind.WRONG_OPERAND:
+            for place in places:
+                for other, source in _quantities(solution, index, chance):
+                    if exact_number(other) != exact_number(operands[place]):
+                        yield expression, _with(operands, place, other), _with(sources, place, source)
+        case Kind.MISREAD_CONDITION:
+            for place in places:
+                if sources[place] == -1:
+                    yield (
+                        expression,
+                        _with(operands, place, _misread(operands[place], chance)),
+                        _with(sources, place, None),
+                    )
+        case Kind.WRONG_OPERATION:
+            signs = [match.start() for match in re.finditer(r"[-+*/]", expression)]
+            for place in chance.sample(signs, len(signs)):
+                swapped = {"+": "-", "-": "+", "*": "+", "/": "*"}[expression[place]]
+                yield expression[:place] + swapped + expression[place + 1 :], operands, sources
+        case Kind.DROPPED_CASE:
+            if len(operands) >= 3 and expression == " + ".join(f"{{{n}}}" for n in range(len(operands))):
+                shorter = expression.removesuffix(f" + {{{len(operands) - 1}}}")
+                for place in places:
+                    yield shorter, _without(operands, place), _without(sources, place)
+        case Kind.SIGN:
+            if expression == "{0} - {1}":
+                yield "{1} - {0}", operands, sources
+        case Kind.UNIT:
+            for place in places:
+                if sources[place] is None and operands[place] in CONVERSIONS:
+                    shorter = re.sub(rf"\s*[*/]\s*\{{{place}\}}", "", expression)
+                    if shorter != expression and "{" in shorter:
+                        yield shorter, operands, sources
+
+
+def _leaps(solution: WorkedSolution, index: int, chance: random.Random) -> Iterator[WorkedStep]:
+    right = exact_number(solution.answer)
+    for value, _ in _quantities(solution, index, chance):
+        if exact_number(value) != right:
+            yield WorkedStep(text=chance.choice(LEAPS).format(value), computation=None)
+
+
+def _propagate(solution: WorkedSolution, index: int, changed: WorkedStep, kind: Kind) -> Planted | None:
+    """The solution with a changed step, and what is computed from it; None if that cannot be written."""
+    steps = [*solution.steps[:index], changed]
+    if changed.computation is None:
+        claim = _last_number(changed.text)
+        target = max(n for n, step in enumerate(solution.steps) if step.computation is not None)
+        answer = claim
+    else:
+        claim, target = changed.computation.result, index
+        later = _recomputed(solution, index, claim)
+        if later is None:
+            return None
+        steps += later
+        last = next(step.computation.result for step in reversed(steps) if step.computation is not None)
+        answer = last
+    if exact_number(answer) == exact_number(solution.answer):
+        return None
+    texts = _closed([written(step) for step in steps], None if changed.computation is None else answer)
+    before = [(number, _result(step)) for number, step in enumerate(solution.steps[:index])]
+    name = f"{solution.id}/{kind.value.replace(' ', '-')}"
+    return _planted(solution, name, texts, index, kind, [*before, (target, claim)])
+
+
+def _recomputed(solution: WorkedSolution, index: int, claim: str) -> list[WorkedStep] | None:
+    """The steps behind a changed one, computed from its wrong result."""
+    values = {index: claim}
+    old = solution.steps[index].computation
+    assert old is not None
+    replaced = {old.result: claim}
+    later: list[WorkedStep] = []
+    for number, step in enumerate(solution.steps[index + 1 :], index + 1):
+        found = step.computation
+        text = _renamed(step.text, replaced, solution.problem)
+        if found is not None and any(source in values for source in found.sources):
+            operands = tuple(
+                values.get(-1 if source is None else source, operand)
+                for operand, source in zip(found.operands, found.sources, strict=True)
+            )
+            value = evaluate(found.expression, operands)
+            result = None if value is None or value <= 0 else shown(value)
+            if result is None:
+                return None
+            replaced[found.result] = values[number] = result
+            found = found.model_copy(update={"operands": operands, "result": result})
+        later.append(WorkedStep(text=text, computation=found))
+    return later
+
+
+def _renamed(text: str, replaced: dict[str, str], problem: str) -> str:
+    """A step's words with the results that have changed, unless the problem itself has such a number."""
+    for old, new in replaced.items():
+        number = rf"(?<![\w.]){re.escape(old)}(?![\w]|\.\d)"
+        if not re.search(number, problem):
+            text = re.sub(number, new, text)
+    return text
+
+
+def _check(solution: WorkedSolution, index: int, claim: str | None) -> str | None:
+    """Code that derives a step's result from the problem's numbers, and compares it with what the step says."""
+    if claim is None:
+        return None
+    needed = _needed(solution, index)
+    lines = [f"step_{n + 1} = {_code(solution, n)}" for n in needed]
+    value = f"step_{index + 1}"
+    return "\n".join([*lines, f"print({value})", f"print(abs({value} - ({claim})) < 1e-6)"])
+
+
+def _needed(solution: WorkedSolution, index: int) -> list[int]:
+    """The steps that a step is computed from, and itself, in order."""
+    wanted, todo = set[int](), [index]
+    while todo:
+        step = todo.pop()
+        if step not in wanted:
+            wanted.add(step)
+            found = solution.steps[step].computation
+            todo += [source for source in (found.sources if found else ()) if source is not None and source >= 0]
+    return sorted(wanted)
+
+
+def _code(solution: WorkedSolution, index: int) -> str:
+    found = solution.steps[index].computation
+    if found is None:
+        return "None"
+    named = [
+        operand if source is None or source < 0 else f"step_{source + 1}"
+        for operand, source in zip(found.operands, found.sources, strict=True)
+    ]
+    return found.expression.format(*named)
+
+
+def _quantities(solution: WorkedSolution, index: int, chance: random.Random) -> list[tuple[str, int]]:
+    """Numbers that a careless reader could take: the problem's, and the results of earlier steps."""
+    found = [(text.replace(",", ""), -1) for text in re.findall(r"(?<![\w.])\d[\d,]*(?:\.\d+)?", solution.problem)]
+    for number, step in enumerate(solution.steps[:index]):
+        if step.computation is not None:
+            found.append((step.computation.result, number))
+    return chance.sample(found, len(found))
+
+
+def _misread(number: str, chance: random.Random) -> str:
+    """The number as one reads it in haste."""
+    if number.isdigit() and len(set(number)) > 1 and number[1] != "0":
+        return number[1] + number[0] + number[2:]
+    value = exact_number(number) or Fraction(1)
+    return shown(value + chance.choice((1, 2, 10))) or number
+
+
+def _slip(right: Fraction, chance: random.Random) -> Fraction:
+    steps = [1, 2, 10] if abs(right) >= 20 else [1, 2]
+    return right + chance.choice(steps) * chance.choice((-1, 1))
+
+
+def _last_number(text: str) -> str:
+    return str(re.findall(r"\d+(?:\.\d+)?", text)[-1])
+
+
+def _closed(steps: Sequence[str], answer: str | None) -> tuple[str, ...]:
+    """The steps, and the answer as the last of them says it."""
+    if answer is None:
+        return tuple(steps)
+    return (*steps[:-1], f"{steps[-1]} The answer is {answer}.")
+
+
+def _with(values: tuple[T, ...], place: int, value: T) -> tuple[T, ...]:
+    return (*values[:place], value, *values[place + 1 :])
+
+
+def _without(values: tuple[T, ...], place: int) -> tuple[T, ...]:
+    return values[:place] + values[place + 1 :]

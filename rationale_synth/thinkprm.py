@@ -1,0 +1,81 @@
+"""ThinkPRM's chains (arXiv 2504.16828, section 3 and appendix): one long verification, a boxed verdict per step.
+
+The synthesis prompt asks the model to stop after the first wrong step; the prompt of the training record does not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from genprm.chain import Chain
+from genprm.models.base import FinishReason, Message
+from genprm.records import NO_ERROR
+from rationale_synth.consensus import Reason
+from rationale_synth.transcript import ChatMessage, Transcript
+
+START = "Let's verify step by step:"
+QUESTION = "Is the solution correct?"
+_ASK = (
+    "Here is a math problem and a solution, one step per line. Examine every step and decide whether it is correct. "
+    "If the solution is not finished, judge only the steps that are there."
+)
+_SHAPE = (
+    f"Write your answer like this:\n{START}\nStep 1: your critique. The step is \\boxed{{correct}}\n"
+    "Step 2: your critique. The step is \\boxed{incorrect}\nStop after the first incorrect step."
+)
+_VERDICT = re.compile(r"\\boxed\{\s*(?:\\text\{\s*)?(correct|incorrect)\s*\}?\s*\}")
+
+
+def asked(problem: str, steps: Sequence[str]) -> str:
+    """What the trained verifier is asked about a solution."""
+    lines = "\n".join(f"Step {number}: {step}" for number, step in enumerate(steps, 1))
+    return f"{_ASK}\n\n[Math Problem]\n\n{problem}\n\n[Solution]\n\n{lines}"
+
+
+async def write_chain(chain: Chain, problem: str, steps: Sequence[str]) -> str | Reason:
+    """Let the model verify a solution in one go; returns what it wrote.
+
+    Raises:
+        WallTimeError: the chain's time is up.
+        ModelError: the model failed, or its context is full.
+    """
+    messages: list[Message] = [{"role": "user", "content": f"{asked(problem, steps)}\n\n{_SHAPE}"}]
+    most = chain.budget.step_tokens * len(steps)
+    written = await chain.write(chain.render(messages, START), [QUESTION], most)
+    if written.finish_reason is FinishReason.LENGTH:
+        return Reason.TOO_LONG
+    return START + written.text
+
+
+def read_chain(text: str, label: int, steps: int) -> tuple[str, int] | Reason:
+    """The chain up to its last verdict, and the first error it names, or why it cannot be read.
+
+    There must be a verdict for every step, or for every step up to the first error that the labels name.
+
+    Args:
+        text: what the model wrote.
+        label: the first error by the labels, -1 for none.
+        steps: how many there are.
+    """
+    verdicts = list(_VERDICT.finditer(text))
+    if not verdicts:
+        return Reason.NO_VERDICT
+    needed = {steps, steps if label == NO_ERROR else label + 1}
+    first = next((place for place, verdict in enumerate(verdicts) if verdict[1] == "incorrect"), NO_ERROR)
+    if len(verdicts) > steps:
+        return Reason.NO_SUCH_STEP
+    if len(verdicts) not in needed and len(verdicts) != first + 1:
+        return Reason.MISSING_SECTION
+    return text[: verdicts[-1].end()].replace("<think>", "").replace("</think>", ""), first
+
+
+def thinkprm_transcript(problem: str, steps: Sequence[str], chain: str, correct: bool) -> Transcript:
+    """The training conversation: the chain as thought, then whether the solution is correct."""
+    answer = f"<think>\n{chain}\n</think>\n{QUESTION} {'Yes' if correct else 'No'}"
+    return Transcript(
+        messages=(
+            ChatMessage(role="user", content=asked(problem, steps)),
+            ChatMessage(role="assistant", content=answer),
+        )
+    )

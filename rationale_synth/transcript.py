@@ -1,0 +1,85 @@
+"""A judged solution as the conversation that a GenPRM is trained on: one turn per step, its format the verifier's.
+
+What the sandbox printed stands in the turns, but was not written by the model: its places are recorded, so that a
+trainer can leave them out of the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from genprm.records import NO_ERROR, Record, Segment, SegmentKind, Verdict
+from genprm.styles import genprm as style
+
+
+class ChatMessage(Record):
+    """One message of a conversation."""
+
+    role: str
+    content: str
+
+
+class Masked(Record):
+    """Characters ``start .. end`` of a message that the model is not to learn."""
+
+    message: int
+    start: int
+    end: int
+
+
+class Transcript(Record):
+    """A conversation, and what of it is no target."""
+
+    messages: tuple[ChatMessage, ...]
+    masked: tuple[Masked, ...] = ()
+
+
+def genprm_transcript(
+    problem: str, steps: Sequence[str], rationales: Sequence[Sequence[Segment]], first_error: int
+) -> Transcript:
+    """The conversation in which these steps were judged, up to the first error.
+
+    Args:
+        problem: the problem.
+        steps: the solution's steps.
+        rationales: the segments of each step's rationale, without its judgement.
+        first_error: the first wrong step, -1 for none.
+    """
+    messages = [ChatMessage(role="system", content=style.SYSTEM)]
+    masked: list[Masked] = []
+    judged = len(steps) if first_error == NO_ERROR else first_error + 1
+    for index, (step, segments) in enumerate(zip(steps[:judged], rationales[:judged], strict=True)):
+        asked = f"Question: {problem}\n\n{step}" if index == 0 else step
+        messages.append(ChatMessage(role="user", content=asked))
+        verdict = Verdict.INCORRECT if index == first_error else Verdict.CORRECT
+        content, places = _turn(index + 1, segments, verdict)
+        masked += [Masked(message=len(messages), start=start, end=end) for start, end in places]
+        messages.append(ChatMessage(role="assistant", content=content))
+    return Transcript(messages=tuple(messages), masked=tuple(masked))
+
+
+def _turn(number: int, segments: Sequence[Segment], verdict: Verdict) -> tuple[str, list[tuple[int, int]]]:
+    """The assistant's turn on one step, and where the sandbox's output stands in it."""
+    analysis, checks = _analysis(segments)
+    text = style.ANALYZE.format(step=number) + analysis + style.ANALYZE_END
+    places = []
+    if checks:
+        text += style.VERIFY.removesuffix(style.PYTHON)
+        for segment in checks:
+            if segment.kind is SegmentKind.CODE:
+                text += style.PYTHON + segment.text + style.CODE_END
+            elif segment.kind is SegmentKind.OUTPUT:
+                output = style.CODE_OUTPUT.format(output=segment.text)
+                places.append((len(text), len(text) + len(output)))
+                text += output
+            else:
+                text += segment.text + "\n"
+        text += style.VERIFY_END
+    return text + style.OUTPUT_OPEN + style.JUDGEMENT + style.WORDS[verdict] + style.JUDGEMENT_END, places
+
+
+def _analysis(segments: Sequence[Segment]) -> tuple[str, Sequence[Segment]]:
+    """What was argued before the first code, and the rest."""
+    rest = [segment for segment in segments if segment.kind is not SegmentKind.JUDGEMENT]
+    first = next((place for place, segment in enumerate(rest) if segment.kind is SegmentKind.CODE), len(rest))
+    return "\n".join(segment.text for segment in rest[:first]), rest[first:]

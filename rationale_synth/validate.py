@@ -1,0 +1,148 @@
+"""The whole of synthesis without a model: known truth through critique, sandbox, parser and filter.
+
+Every planted error must be exposed by its code, and its rationale kept; every faulty rationale must be rejected, for
+the reason that is wrong with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import resources
+
+from genprm.errors import InputError
+from genprm.records import NO_ERROR, Record
+from genprm.rows import iterate_rows
+from genprm.tasks import gather_all
+from rationale_synth.consensus import Reason
+from rationale_synth.gold_critic import FAULTS, GoldCritic
+from rationale_synth.memory import Memory
+from rationale_synth.planted import Kind, Planted, plant, unplanted
+from rationale_synth.records import LabelledSolution
+from rationale_synth.synthesize import Synthesizer, SynthOptions, SynthRecord
+from rationale_synth.worked import WorkedSolution, read_worked
+from sandbox import Sandbox
+
+ROWS_AT_ONCE = 32
+
+
+class Line(Record):
+    """What became of one kind of solution, or of one kind of fault."""
+
+    name: str
+    tried: int
+    proven: int | None
+    """Solutions whose code says True up to the error and False at it; None for faults."""
+    as_expected: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether all went as it must."""
+        return self.as_expected == self.tried and self.proven in (None, self.tried)
+
+
+def worked_solutions(source: str | None, limit: int | None = None) -> tuple[list[WorkedSolution], int]:
+    """The worked solutions of a file with GSM8K's columns, or our own; and how many rows could not be worked out anew.
+
+    Raises:
+        InputError: the file cannot be read, or no row of it can be used.
+    """
+    rows = _own() if source is None else iterate_rows(source)
+    found: list[WorkedSolution] = []
+    unusable = 0
+    for number, (where, row) in enumerate(rows):
+        if limit is not None and number >= limit:
+            break
+        question, answer = (row.get(name) if isinstance(row, dict) else None for name in ("question", "answer"))
+        if not isinstance(question, str) or not isinstance(answer, str):
+            raise InputError(f"{where}: expected the fields question and answer, the answer worked out as in GSM8K")
+        worked = read_worked(str(row.get("id") or f"row-{number}"), question, answer)
+        unusable += worked is None
+        found += [worked] if worked else []
+    if not found:
+        raise InputError(f"{source}: no solution in it that can be worked out anew (calculator marks as in GSM8K)")
+    return found, unusable
+
+
+def plants(solutions: Iterable[WorkedSolution], seed: int = 0) -> Iterator[Planted]:
+    """Each solution as it is, and with one error of every kind that it has room for."""
+    for solution in solutions:
+        yield unplanted(solution)
+        for kind in Kind:
+            if planted := plant(solution, kind, seed):
+                yield planted
+
+
+def labelled(planted: Planted) -> LabelledSolution:
+    """A planted solution as the row that a label run would have made of it."""
+    steps = len(planted.steps)
+    wrong = range(steps) if planted.label == NO_ERROR else range(planted.label)
+    return LabelledSolution(
+        id=planted.id, problem=planted.problem, answer=planted.answer, steps=planted.steps, label=planted.label,
+        step_labels=tuple(float(index in wrong) for index in range(steps)), correct=planted.label == NO_ERROR,
+        pass_rate=None, values=(None,) * steps, rollouts=(0,) * steps, rule=None, policy="planted",
+    )  # fmt: skip
+
+
+async def validate(solutions: Sequence[Planted], sandbox: Sandbox) -> list[Line]:
+    """Send solutions with known truth through synthesis, and then with every fault.
+
+    Raises:
+        SandboxError: no code can be run.
+    """
+    lines = []
+    for kind in (None, *Kind):
+        chosen = [solution for solution in solutions if solution.kind is kind]
+        records = await _synthesize(chosen, None, sandbox)
+        lines.append(
+            Line(
+                name=kind.value if kind else "no error",
+                tried=len(chosen),
+                proven=sum(_proves(record) for record in records),
+                as_expected=sum(record.kept is not None for record in records),
+            )
+        )
+    for fault in FAULTS:
+        chosen = [solution for solution in solutions if _applies(fault, solution)]
+        records = await _synthesize(chosen, fault, sandbox)
+        reasons = Counter(record.attempts[0].reason for record in records)
+        lines.append(
+            Line(name=fault.value.replace("_", " "), tried=len(chosen), proven=None, as_expected=reasons[fault])
+        )
+    return lines
+
+
+async def _synthesize(chosen: Sequence[Planted], fault: Reason | None, sandbox: Sandbox) -> list[SynthRecord]:
+    synthesizer = Synthesizer(GoldCritic(chosen, fault), sandbox, SynthOptions(tries=1))
+    records: list[SynthRecord] = []
+    for start in range(0, len(chosen), ROWS_AT_ONCE):
+        rows = map(labelled, chosen[start : start + ROWS_AT_ONCE])
+        records += await gather_all(synthesizer.synthesize(row, Memory()) for row in rows)
+    return records
+
+
+def _applies(fault: Reason, solution: Planted) -> bool:
+    if fault is Reason.FALSE_ALARM:
+        return solution.label == NO_ERROR
+    if fault in (Reason.MISSED_ERROR, Reason.OTHER_ERROR):
+        return solution.label != NO_ERROR and len(solution.steps) > 1
+    return True
+
+
+def _proves(record: SynthRecord) -> bool:
+    """Whether the code found every step right up to the error, and the error wrong."""
+    if record.kept is None:
+        return False
+    turns = [message.content for message in record.kept.messages if message.role == "assistant"]
+    for index, turn in enumerate(turns):
+        if "[Code Output]" in turn:
+            printed = turn.split("[Code Output]")[1].split("```")[1].split()
+            if printed[-1] != str(index != record.solution.label):
+                return False
+    return True
+
+
+def _own() -> Iterator[tuple[str, object]]:
+    text = resources.files("rationale_synth").joinpath("worked_problems.jsonl").read_text()
+    return ((f"row {number}", json.loads(line)) for number, line in enumerate(text.splitlines(), 1))

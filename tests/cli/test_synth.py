@@ -1,0 +1,125 @@
+"""`genprm synth` as a user runs it: validation, planted data, rationales for a label run, and wrong input."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from rationale_synth.validate import labelled, plants, worked_solutions
+from tests.cli.conftest import Cli, command
+
+LOCAL = ("--sandbox", "local")
+OUTPUTS = ("train.jsonl", "train.parquet", "README.md", "plots/rejections.png")
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """What a finished `genprm label` leaves, as far as `synth` reads it."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    solutions, _ = worked_solutions(None)
+    rows = [labelled(planted) for planted in plants(solutions)]
+    (folder / "labelled.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture
+def critic(tmp_path: Path) -> Path:
+    """A critic that argues about the first paragraph only, and guesses."""
+    section = "### Paragraph 1\n<analyze>\nLet us see.\n</analyze>\n<verify>\n```python\nprint(6 * 7)\n```\n"
+    rules = [
+        {"when": r"\[Code Output\]\n\n```\n42\n```\n$", "one_of": [f"</verify>\n\\boxed{{{n}}}" for n in (1, 2, -1)]},
+        {"text": section, "seconds": 0.05},
+    ]
+    path = tmp_path / "critic.json"
+    path.write_text(json.dumps(rules))
+    return path
+
+
+def outputs(folder: Path) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in OUTPUTS]
+
+
+@pytest.mark.docker
+def test_validate_in_containers(cli: Cli):
+    done = cli("synth", "validate", timeout=240)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "unjustified leap" in done.stdout
+    assert "8 worked solutions; 0 more could not be worked out anew" in done.stdout
+
+
+def test_planted_data(cli: Cli, tmp_path: Path):
+    rows = [
+        {"question": f"Pens cost ${n}. Tom buys {n + 3}. What does he pay?",
+         "answer": f"He pays {n}*{n + 3}=$<<{n}*{n + 3}={n * (n + 3)}>>{n * (n + 3)}.\n#### {n * (n + 3)}"}
+        for n in range(2, 6)
+    ]  # fmt: skip
+    (tmp_path / "worked.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in [*rows, {**rows[0], "answer": "?"}])
+    )
+    done = cli("synth", "plant", "worked.jsonl", "-o", "data", *LOCAL)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 5 solutions cannot be worked out anew" in done.stderr
+    records = [json.loads(line) for line in (tmp_path / "data" / "train.jsonl").read_text().splitlines()]
+    assert sum(record["label"] == -1 for record in records) == sum(record["label"] == 0 for record in records) == 4
+
+
+def test_rationales_for_a_label_run_killed_on_the_way(cli: Cli, run_folder: Path, critic: Path, tmp_path: Path):
+    arguments = ("synth", run_folder, "--backend", "scripted", "--model", critic, *LOCAL, "--tries", 6, "--no-balance")
+    whole = cli(*arguments, "-o", "whole")
+    assert whole.returncode == 0, whole.stderr
+    assert "missing section" in whole.stdout
+    for _ in range(3):
+        process = subprocess.Popen(
+            command(*arguments, "-o", "data"), cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        time.sleep(2 + 1.5 * random.random())
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    again = cli(*arguments, "-o", "data")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.replace("data/", "whole/") == whole.stdout
+    # The critic is called what its file is called; nothing in the data depends on when a row was finished.
+    assert outputs(tmp_path / "data") == outputs(tmp_path / "whole")
+    records = [json.loads(line) for line in (tmp_path / "data" / "train.jsonl").read_text().splitlines()]
+    assert records
+    assert all(record["label"] == 0 for record in records)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["nowhere"],
+            "expected the folder of a finished `genprm label`",
+        ),
+        (["run", "--tries", "0"], "tries: input should be greater than or equal to 1"),
+        (["run", "--limit", "0"], "--limit is 0: expected at least 1"),
+        (["run", "--backend", "scripted"], "--backend scripted needs --model"),
+        (["plant", "nowhere.jsonl"], "nowhere.jsonl: No such file"),
+    ],
+)
+def test_wrong_input(cli: Cli, run_folder: Path, tmp_path: Path, arguments: list[str], message: str):
+    done = cli("synth", *arguments, "-o", "data", *LOCAL)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_broken_line_and_another_run(cli: Cli, run_folder: Path, critic: Path):
+    arguments = ("synth", run_folder, "-o", "data", "--backend", "scripted", "--model", critic, *LOCAL, "--limit", 3)
+    assert cli(*arguments).returncode == 0
+    done = cli(*arguments, "--seed", 1)
+    assert (done.returncode, "has seed = 0, not 1" in done.stderr) == (2, True)
+    with open(run_folder / "labelled.jsonl", "a") as file:
+        file.write('{"id": 1}\n')
+    done = cli("synth", run_folder, "-o", "other", "--backend", "scripted", "--model", critic, *LOCAL)
+    assert done.returncode == 2
+    assert "labelled.jsonl, line " in done.stderr

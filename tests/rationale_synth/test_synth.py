@@ -1,0 +1,352 @@
+"""Synthesis: what a critic writes is read, run in the sandbox, judged against the labels, and kept or rejected."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genprm.errors import InputError, ModelError
+from genprm.models.base import Completion, ModelBackend
+from genprm.models.scripted import Rule as ScriptRule
+from genprm.models.scripted import ScriptedModel
+from genprm.records import NO_ERROR, Segment, SegmentKind
+from rationale_synth.consensus import Filter, Reason, balanced, disagreement
+from rationale_synth.critique import Critique, critique_messages, read_critique
+from rationale_synth.gold_critic import FAULTS, GoldCritic
+from rationale_synth.jobs import take_input
+from rationale_synth.memory import Memory
+from rationale_synth.planted import Kind, Planted, plant, unplanted
+from rationale_synth.records import LabelledSolution
+from rationale_synth.run_folder import RunFolder
+from rationale_synth.synth_job import open_synth_run, run_synth_job, write_data
+from rationale_synth.synthesize import Synthesizer, SynthOptions, SynthRecord, SynthStyle
+from rationale_synth.thinkprm import asked, read_chain
+from rationale_synth.transcript import genprm_transcript
+from rationale_synth.validate import labelled, plants, validate, worked_solutions
+from rationale_synth.worked import read_worked
+from sandbox import Sandbox, SandboxLostError
+
+SOLUTIONS, _ = worked_solutions(None)
+PLANTED = list(plants(SOLUTIONS))
+
+
+def chosen(kind: Kind | None) -> Planted:
+    return next(planted for planted in PLANTED if planted.kind is kind and planted.label != 0)
+
+
+async def synthesize(
+    model: ModelBackend, sandbox: Sandbox | None, planted: Planted, options: SynthOptions | None = None, **notes: Any
+) -> SynthRecord:
+    return await Synthesizer(model, sandbox, options or SynthOptions(tries=1)).synthesize(
+        labelled(planted), Memory(**notes)
+    )
+
+
+# The filter
+
+
+@pytest.mark.parametrize(
+    ("kind", "judged", "label", "correct", "reason"),
+    [
+        (Filter.PROCESS, -1, -1, True, None),
+        (Filter.PROCESS, 2, 2, False, None),
+        (Filter.PROCESS, 1, 2, False, Reason.OTHER_ERROR),
+        (Filter.PROCESS, -1, 2, False, Reason.MISSED_ERROR),
+        (Filter.PROCESS, 0, -1, True, Reason.FALSE_ALARM),
+        (Filter.PROCESS, 2, 2, True, None),  # a right answer by a wrong step
+        (Filter.OUTCOME, 1, 2, False, None),  # the wrong step, but the right outcome
+        (Filter.OUTCOME, 2, 2, True, Reason.FALSE_ALARM),
+        (Filter.OUTCOME, -1, -1, False, Reason.MISSED_ERROR),
+    ],
+)
+def test_disagreement(kind: Filter, judged: int, label: int, correct: bool, reason: Reason | None):
+    assert disagreement(kind, judged, label, correct) is reason
+
+
+@given(st.lists(st.tuples(st.integers(0, 99).map(str), st.booleans()), unique_by=lambda item: item[0]), st.randoms())
+def test_balance(kept: list[tuple[str, bool]], chance: Any):
+    names = balanced(kept)
+    wrong = [wrong for name, wrong in kept if name in names]
+    if {wrong for _, wrong in kept} == {True, False}:
+        assert wrong.count(True) == wrong.count(False) == min(sum(w for _, w in kept), sum(not w for _, w in kept))
+    else:
+        assert len(names) == len(kept)
+    shuffled = list(kept)
+    chance.shuffle(shuffled)
+    assert balanced(shuffled) == names
+
+
+# Planted errors
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.id)
+def test_a_planted_error_is_the_first_and_the_only_one(planted: Planted):
+    right = next(unplanted(solution) for solution in SOLUTIONS if planted.id.split("/")[0] == solution.id)
+    if planted.kind is None:
+        assert planted == right
+        return
+    assert planted.steps[: planted.label] == right.steps[: planted.label]
+    assert planted.steps[planted.label] != right.steps[planted.label]
+    assert planted.claims[planted.label] != planted.rights[planted.label]
+    assert not planted.steps[-1].endswith(f"The answer is {right.answer}.")
+
+
+def test_every_kind_can_be_planted():
+    assert {planted.kind for planted in PLANTED} == {None, *Kind}
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_the_seed_decides_where_and_how(kind: Kind):
+    for solution in SOLUTIONS:
+        assert plant(solution, kind, 1) == plant(solution, kind, 1)
+    assert any(plant(solution, kind, 1) != plant(solution, kind, 2) for solution in SOLUTIONS) or kind in (
+        Kind.SIGN,
+        Kind.UNIT,
+    )
+
+
+@pytest.mark.parametrize(
+    "solution",
+    [
+        "It is <<1+1=3>>3.\n#### 3",  # a wrong mark
+        "It is two and two = <<2+2=4>>4.\n#### 4",  # not written as in the mark
+        "It is 2+2=<<2+2=4>>4.\n#### 5",  # another answer
+        "It is 1/3=<<1/3=0.33>>0.33.\n#### 0.33",  # rounded
+        "It is 2+2=<<2+2=4>>4 {braces}.\n#### 4",
+        "Nothing is computed.\n#### 4",
+        "",
+    ],
+)
+def test_solutions_that_cannot_be_worked_out_anew(solution: str):
+    assert read_worked("w", "What is 2 and 2?", solution) is None
+
+
+def test_a_solution_is_read_as_it_reads():
+    worked = read_worked("w", "Pens cost $3. Tom buys 4.", "He pays 4 x 3 = $<<4*3=12>>12.\nThat is all.\n#### 12")
+    assert worked is not None
+    assert worked.texts() == ("He pays 4 * 3 = 12.", "That is all.")
+    assert worked.steps[0].computation.sources == (-1, -1)
+
+
+# Critiques
+
+
+async def test_validate_on_our_own_solutions(local_sandbox: Sandbox):
+    lines = await validate(PLANTED, local_sandbox)
+    assert [line.name for line in lines if not line.passed] == []
+    assert sum(line.tried for line in lines) > 300
+
+
+@pytest.mark.parametrize("kind", [None, Kind.WRONG_OPERATION])
+async def test_what_is_kept_is_a_conversation_with_masked_output(local_sandbox: Sandbox, kind: Kind | None):
+    planted = chosen(kind)
+    record = await synthesize(GoldCritic([planted]), local_sandbox, planted)
+    kept = record.kept
+    assert kept is not None
+    roles = [message.role for message in kept.messages]
+    judged = len(planted.steps) if planted.label == NO_ERROR else planted.label + 1
+    assert roles == ["system"] + ["user", "assistant"] * judged
+    assert kept.messages[1].content == f"Question: {planted.problem}\n\n{planted.steps[0]}"
+    answers = [message.content for message in kept.messages if message.role == "assistant"]
+    words = ["No" if index == planted.label else "Yes" for index in range(judged)]
+    assert [f"boxed{{{word}}}" in answer for word, answer in zip(words, answers, strict=True)] == [True] * judged
+    masked = [kept.messages[place.message].content[place.start : place.end] for place in kept.masked]
+    assert len(masked) == sum(check is not None for check in planted.checks)
+    assert all(text.startswith("[Code Output]\n\n```\n") and text.endswith("\n```\n") for text in masked)
+    assert all(text.count("[Code Output]") == 1 for text in answers if "```python" in text)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_faulty_rationale_is_rejected_for_its_fault(local_sandbox: Sandbox, fault: Reason):
+    planted = chosen(None if fault is Reason.FALSE_ALARM else Kind.ARITHMETIC_SLIP)
+    record = await synthesize(GoldCritic([planted], fault), local_sandbox, planted)
+    assert [attempt.reason for attempt in record.attempts] == [fault]
+    assert record.kept is None
+
+
+async def test_tries_go_on_until_one_is_kept(local_sandbox: Sandbox):
+    planted = chosen(None)
+    right = GoldCritic([planted])
+
+    class Learning(GoldCritic):
+        calls = 0
+
+        async def complete(self, prompt: str, **options: Any) -> list[Completion]:
+            if prompt.endswith("\x1e"):  # the beginning of a rationale
+                self.calls += 1
+            return await (super().complete if self.calls < 3 else right.complete)(prompt, **options)
+
+    critic = Learning([planted], Reason.NO_SUCH_STEP)
+    notes: dict[str, Any] = {}
+    record = await synthesize(critic, local_sandbox, planted, SynthOptions(tries=8), note=notes.__setitem__)
+    assert [attempt.reason for attempt in record.attempts] == [Reason.NO_SUCH_STEP, Reason.NO_SUCH_STEP, None]
+    assert list(notes) == ["attempt/0", "attempt/1", "attempt/2"]
+    again = await synthesize(right, None, planted, SynthOptions(tries=8), known=json.loads(json.dumps(notes)))
+    assert again == record
+
+
+class Broken(GoldCritic):
+    """Fails when it is asked."""
+
+    error: Exception = ModelError("the server refuses")
+
+    async def complete(self, prompt: str, **options: Any) -> list[Completion]:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ModelError("the server refuses"), SandboxLostError("gone")])
+async def test_failures_are_no_rejections(local_sandbox: Sandbox, error: Exception):
+    planted = chosen(None)
+    critic = Broken([planted])
+    critic.error = error
+    record = await synthesize(critic, local_sandbox, planted)
+    assert record.failed
+    assert record.attempts[0].error == f"{type(error).__name__}: {error}"
+
+
+@given(st.lists(st.sampled_from([
+    "### Paragraph 1\n", "### Paragraph 2\n", "<analyze>\na\n</analyze>\n", "<verify>\n", "```python\nx\n```\n",
+    "</verify>\n", "\\boxed{-1}", "\\boxed{1}", "\\boxed{9}", "[Code Output]", "```", "text ",
+]), max_size=14), st.integers(1, 3))  # fmt: skip
+def test_any_text_is_read_or_rejected(parts: list[str], steps: int):
+    read = read_critique(Critique(text="".join(parts)), steps)
+    if not isinstance(read, Reason):
+        judged = steps if read.first_error == NO_ERROR else read.first_error + 1
+        assert len(read.rationales) == judged
+        transcript = genprm_transcript("P", ["s"] * steps, read.rationales, read.first_error)
+        assert len(transcript.messages) == 1 + 2 * judged
+
+
+def test_a_problem_with_braces_is_asked_as_it_is():
+    content = critique_messages("What is {x} in \\frac{1}{x}?", ["{paragraphs}"])[1]["content"]
+    assert "What is {x} in \\frac{1}{x}?" in content
+    assert "<paragraph_1>\n{paragraphs}\n</paragraph_1>" in content
+
+
+def test_code_output_with_a_fence_in_it_is_masked_as_a_whole():
+    segments = [
+        Segment(kind=SegmentKind.ANALYSIS, text="a"),
+        Segment(kind=SegmentKind.CODE, text="print('```')"),
+        Segment(kind=SegmentKind.OUTPUT, text="```\n[Code Output]"),
+    ]
+    transcript = genprm_transcript("P", ["s"], [segments], NO_ERROR)
+    [place] = transcript.masked
+    assert transcript.messages[2].content[place.start : place.end] == "[Code Output]\n\n```\n```\n[Code Output]\n```\n"
+
+
+# The other styles
+
+
+async def test_step_by_step(local_sandbox: Sandbox):
+    script = [
+        ScriptRule(when=r"```python\n$", text="print(6 * 7)\n```\n"),
+        ScriptRule(when="step by step: $", text="It looks right.</analyze>\n"),
+        ScriptRule(when=r"boxed\{$", yes=0.9),
+        ScriptRule(text="So it is.\n</verify>\n<output>\n"),
+    ]
+    options = SynthOptions(tries=1, style=SynthStyle.GENPRM_STEP)
+    right = await synthesize(ScriptedModel(script), local_sandbox, chosen(None), options)
+    assert right.kept is not None
+    assert len(right.kept.masked) == len(chosen(None).steps)
+    wrong = await synthesize(ScriptedModel(script), local_sandbox, chosen(Kind.ARITHMETIC_SLIP), options)
+    assert [attempt.reason for attempt in wrong.attempts] == [Reason.MISSED_ERROR]
+
+
+def chain(*verdicts: str) -> str:
+    return "\n".join(f"Step {n}: hm. The step is \\boxed{{{v}}}" for n, v in enumerate(verdicts, 1)) + "\nDone."
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "label", "steps", "read"),
+    [
+        (["correct"] * 3, -1, 3, -1),
+        (["correct", "incorrect"], 1, 3, 1),
+        (["correct", "incorrect", "correct"], 1, 3, 1),
+        (["correct", "\\text{incorrect}"], 1, 3, 1),
+        (["correct", "correct"], -1, 3, Reason.MISSING_SECTION),
+        (["correct"] * 4, -1, 3, Reason.NO_SUCH_STEP),
+        ([], -1, 3, Reason.NO_VERDICT),
+        (["incorrect"], 1, 3, 0),
+    ],
+)
+def test_thinkprm_chains(verdicts: Sequence[str], label: int, steps: int, read: int | Reason):
+    found = read_chain("Let's verify step by step:\n" + chain(*verdicts), label, steps)
+    if isinstance(read, Reason):
+        assert found is read
+    else:
+        assert not isinstance(found, Reason)
+        assert found[1] == read
+        assert found[0].endswith("}")
+
+
+@pytest.mark.parametrize("kind", [None, Kind.WRONG_OPERAND])
+async def test_thinkprm_records(kind: Kind | None):
+    planted = chosen(kind)
+    verdicts = ["correct"] * len(planted.steps) if kind is None else ["correct"] * planted.label + ["incorrect"]
+    model = ScriptedModel([ScriptRule(text=f"\n{chain(*verdicts)}")])
+    record = await synthesize(model, None, planted, SynthOptions(tries=1, style=SynthStyle.THINKPRM))
+    assert record.kept is not None
+    question, answer = (message.content for message in record.kept.messages)
+    assert question == asked(planted.problem, planted.steps)
+    assert "stop after" not in question.lower()
+    assert answer.startswith("<think>\nLet's verify step by step:\nStep 1: ")
+    assert answer.endswith("}\n</think>\nIs the solution correct? " + ("Yes" if kind is None else "No"))
+
+
+# The job
+
+
+async def job(folder: Path, sandbox: Sandbox, rows: Sequence[Planted], options: SynthOptions) -> RunFolder:
+    run = open_synth_run(folder, options, "planted", take_input(map(labelled, rows), folder))
+    with run:
+        await run_synth_job(run, GoldCritic(rows), sandbox, options)
+        write_data(run, options, "planted")
+    return run
+
+
+async def test_data_is_balanced_and_loads(tmp_path: Path, local_sandbox: Sandbox):
+    import datasets
+
+    rows = PLANTED[:24]
+    await job(tmp_path / "data", local_sandbox, rows, SynthOptions(tries=1))
+    loaded = datasets.load_dataset(
+        "parquet", data_files=str(tmp_path / "data" / "train.parquet"), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert [row["label"] == -1 for row in loaded].count(True) * 2 == len(loaded)
+    first = loaded[0]
+    assert {"role", "content"} == set(first["messages"][0])
+    for place in first["masked"]:
+        text = first["messages"][place["message"]]["content"][place["start"] : place["end"]]
+        assert text.startswith("[Code Output]")
+    lines = [json.loads(line) for line in (tmp_path / "data" / "train.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == loaded["id"]
+    assert "unbalanced" in (tmp_path / "data" / "README.md").read_text()
+
+
+async def test_the_same_data_twice(tmp_path: Path, local_sandbox: Sandbox):
+    for name in ("one", "other"):
+        await job(tmp_path / name, local_sandbox, PLANTED[:12], SynthOptions(tries=1, balance=False))
+    for name in ("train.jsonl", "train.parquet", "README.md", "plots/rejections.png"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+
+
+def test_labelled_rows_survive_json():
+    for planted in PLANTED:
+        row = labelled(planted)
+        assert LabelledSolution.model_validate_json(row.model_dump_json()) == row
+
+
+def test_rows_without_worked_solutions(tmp_path: Path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "Q", "answer": "no marks\\n#### 5"}\n')
+    with pytest.raises(InputError, match="no solution in it that can be worked out anew"):
+        worked_solutions(str(path))
+    path.write_text('{"problem": "Q"}\n')
+    with pytest.raises(InputError, match="line 1: expected the fields question and answer"):
+        worked_solutions(str(path))
