@@ -3,7 +3,8 @@
     python benchmarks/label_throughput.py [--rows 1000 100000]
 
 The whole job, from a file to labels on disk, with a simulated policy that answers at once: what is measured is the
-job's own cost per rollout. Each size runs in a process of its own, whose peak memory is compared. The last line is JSON.
+job's own cost per rollout. Each size runs in a process of its own, whose peak memory is compared. The last line is
+JSON.
 """
 
 from __future__ import annotations
