@@ -6,10 +6,10 @@ that takes 15 seconds and loading the result takes one.
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from genprm.errors import ModelError
@@ -50,19 +50,19 @@ def _convert(source: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{EMBEDDED}-"))
-    try:
-        quantization = GgufConfig(dequantize=True)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, gguf_file=GGUF, dtype=torch.float32, quantization_config=quantization
-        )
-        model.save_pretrained(staged)
-        AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(staged)
-        # Two processes may convert at once: the first to rename wins, and the other's work is thrown away.
-        if not folder.exists():
+    staged = folder.with_name(f".{EMBEDDED}-new")
+    with open(folder.with_name(f".{EMBEDDED}-lock"), "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits, and finds the weights converted
+        if (folder / "config.json").exists():
+            return
+        shutil.rmtree(staged, ignore_errors=True)  # of a process that was killed
+        try:
+            quantization = GgufConfig(dequantize=True)
+            model = AutoModelForCausalLM.from_pretrained(
+                source, gguf_file=GGUF, dtype=torch.float32, quantization_config=quantization
+            )
+            model.save_pretrained(staged)
+            AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(staged)
             staged.rename(folder)
-    except OSError:
-        if not (folder / "config.json").exists():
-            raise
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)

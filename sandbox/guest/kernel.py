@@ -127,18 +127,20 @@ class Kernel:
         self._publish("status", {"execution_state": "busy"})
         reply = handler(message["content"])
         metadata = {"truncated": True} if reply.pop("truncated", False) else {}
+        # What is asked after the reply was read is meant: only what waits by now is aborted.
+        stopped = reply["status"] == "error" and message["content"].get("stop_on_error", True)
+        queued = self._channels.take_waiting(peer) if stopped else []
         self._reply(peer, kind, reply, route, metadata)
         self._publish("status", {"execution_state": "idle"})
-        if reply["status"] == "error" and message["content"].get("stop_on_error", True):
-            self._abort_queued(peer)
+        self._abort(peer, queued)
 
     def _reply(self, peer: Peer, request: str, content: Message, route: list[bytes], metadata: Message) -> None:
         kind = request.replace("_request", "_reply")
         _, frames = self._wire.pack(kind, content, self._parent, route=route, metadata=metadata)
         self._channels.send(peer, frames)
 
-    def _abort_queued(self, peer: Peer) -> None:
-        for frames in self._channels.take_waiting(peer):
+    def _abort(self, peer: Peer, queued: list[list[bytes]]) -> None:
+        for frames in queued:
             try:
                 route, message = self._wire.unpack(frames)
             except BadMessage:

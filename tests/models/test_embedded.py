@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +21,23 @@ def test_weights_are_converted_once():
     stamp = (folder / "config.json").stat().st_mtime_ns
     assert folder == embedded_folder()
     assert (folder / "config.json").stat().st_mtime_ns == stamp
-    assert sorted(path.name for path in folder.parent.iterdir() if path.name.startswith(f".{EMBEDDED}")) == []
+    hidden = {path.name for path in folder.parent.iterdir() if path.name.startswith(f".{EMBEDDED}")}
+    assert hidden <= {f".{EMBEDDED}-lock"}
+
+
+def test_a_conversion_that_was_killed_is_done_again(tmp_path: Path):
+    code = "from genprm.models.embedded import embedded_folder; print(embedded_folder())"
+    environment = {**os.environ, "GENPRM_CACHE": str(tmp_path)}
+    first = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / f".{EMBEDDED}-new").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    first.kill()
+    first.wait()
+    assert not (tmp_path / EMBEDDED).exists()
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=240)
+    assert done.stdout.strip() == str(tmp_path / EMBEDDED), done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".{EMBEDDED}-lock", EMBEDDED]
 
 
 def test_a_real_model_argues_writes_code_and_judges(tmp_path: Path):

@@ -47,6 +47,7 @@ def open_run(folder: Path) -> RunFolder:
     return open_label_run(folder, OPTIONS, "simulated", take_input(PROBLEMS, folder))
 
 
+@pytest.mark.timeout(600)
 async def test_a_node_that_dies_loses_no_record(tmp_path: Path, cluster: Any):
     with open_run(tmp_path / "here") as run:
         await run_label_job(run, Policy(SimulatedPolicy(ANSWERS.get), OPTIONS.sampling), OPTIONS)

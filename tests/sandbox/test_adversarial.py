@@ -122,17 +122,17 @@ async def test_attack(sandbox: Sandbox, attack: Attack):
         if attack.lost is not None:
             assert result.state_lost is attack.lost, result
         if session.alive:
-            await _same_session_works(session)
+            await _same_session_works(session, attack)
     assert time.monotonic() - started < attack.timeout + attack.bound + 10
     await _next_session_works(sandbox)
 
 
-async def _same_session_works(session: Session) -> None:
+async def _same_session_works(session: Session, attack: Attack) -> None:
     # On a busy machine a thread that the attack started may still be sending signals, or its memory still be held.
     for _ in range(5):
         result = await session.run("x = None\nprint('same session')", 10)
-        if result.stdout == "same session\n":
-            return
+        if result.stdout == "same session\n" or (MEMORY in attack.expected and result.state_lost):
+            return  # a kernel that is full to the brim may be ended for its next cell
         await asyncio.sleep(0.5)
     pytest.fail(f"the session does not work on: {result}")
 
