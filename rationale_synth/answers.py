@@ -16,8 +16,6 @@ from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from genprm.errors import ConfigError
-
 if TYPE_CHECKING:
     from pebble import ProcessPool
 
@@ -132,12 +130,9 @@ class AnswerChecker:
 
     def _processes(self) -> ProcessPool:
         if self._pool is None:
-            try:
-                import math_verify  # noqa: F401
-                from pebble import ProcessPool
-            except ImportError as error:
-                raise ConfigError("comparing answers needs the extra 'data': pip install 'genprm[data]'") from error
             import multiprocessing
+
+            from pebble import ProcessPool
 
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPool(max_workers=self._workers, initializer=_confine, context=context)

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from genprm.errors import ConfigError, OutputError
+from genprm.errors import OutputError
 from genprm.records import Record
 from rationale_synth.run_folder import write_whole
 
@@ -29,11 +29,9 @@ def write_rows(folder: Path, name: str, kind: type[Record], rows: Iterable[Recor
     Raises:
         OutputError: the files cannot be written.
     """
-    try:
-        from pyarrow import RecordBatch
-        from pyarrow.parquet import ParquetWriter
-    except ImportError as error:
-        raise ConfigError("writing Parquet needs pyarrow: pip install 'genprm[data]'") from error
+    from pyarrow import RecordBatch
+    from pyarrow.parquet import ParquetWriter
+
     schema = _schema(kind)
     target = folder / f"{name}.parquet"
     staged = target.with_name(target.name + ".new")

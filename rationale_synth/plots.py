@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genprm.errors import ConfigError, OutputError
+from genprm.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,10 +37,8 @@ def lines(path: Path, x: str, y: str, curves: Mapping[str, Sequence[tuple[float,
 
 @contextmanager
 def _axes(path: Path, x: str, y: str) -> Iterator[Any]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError("drawing plots needs matplotlib: pip install 'genprm[data]'") from error
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6, 3.2), layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(x)

@@ -102,5 +102,6 @@ def test_the_wheel(tmp_path: Path):
         "genprm/templates/report.html",
         "genprm/demo/problems.jsonl",
         "genprm/py.typed",
+        "rationale_synth/worked_problems.jsonl",
     ):
         assert needed in names

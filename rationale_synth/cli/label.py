@@ -15,6 +15,7 @@ from genprm.cli.shared import EXIT_UNSCORED, say
 from genprm.errors import ConfigError, InputError
 from genprm.options import ModelOptions
 from rationale_synth.cli.table import print_figures
+from rationale_synth.extra import require
 from rationale_synth.jobs import INPUT, open_label_run, run_label_job, take_input
 from rationale_synth.label import LabelOptions
 from rationale_synth.label_output import LabelSummary, write_labels
@@ -97,6 +98,7 @@ def label(
     Exit status 0: every problem was settled. 1: some failed, and are tried again by the same command. 2: nothing done.
     """
     with shared.refusing():
+        require()
         model = ModelOptions(backend=backend, model=policy, adapter=adapter, base_url=base_url, tokenizer=tokenizer)
         simulated = _strength(policy) if backend is None and not base_url else None
         if simulated is None:

@@ -19,6 +19,7 @@ from genprm.models.base import ModelBackend
 from genprm.options import ModelOptions, open_sandbox
 from rationale_synth.cli.table import print_figures
 from rationale_synth.consensus import Filter
+from rationale_synth.extra import require
 from rationale_synth.gold_critic import GoldCritic
 from rationale_synth.jobs import take_input
 from rationale_synth.planted import Planted
@@ -78,6 +79,7 @@ def rationales(
     Exit status 0: every solution was settled. 1: some failed, and are tried again by the same command. 2: nothing done.
     """
     with shared.refusing():
+        require()
         chosen = ModelOptions(backend=backend, model=model, adapter=adapter, base_url=base_url, tokenizer=tokenizer)
         chosen.check()
         budget = Budget(
@@ -113,6 +115,7 @@ def plant(
     Exit status as for `genprm synth rationales`.
     """
     with shared.refusing():
+        require()
         solutions, unusable = worked_solutions(source, limit)
         if unusable:
             say(f"{unusable} of {unusable + len(solutions)} solutions cannot be worked out anew, and are left out")

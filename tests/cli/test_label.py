@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -186,6 +187,17 @@ def test_two_processes_on_one_folder(cli: Cli, problems: Path, tmp_path: Path):
     second = cli("label", problems, "-o", "run", "--policy", "simulated")
     assert (second.returncode, "another process is working in this folder" in second.stderr) == (2, True)
     assert first.wait(120) == 0
+
+
+def test_a_job_that_could_not_be_finished_is_not_begun(problems: Path, tmp_path: Path):
+    code = "import sys; sys.modules['pyarrow'] = None\nfrom genprm.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "label", problems, "-o", "run", "--policy", "simulated"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "the extra 'data' is not installed (pyarrow is missing)" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_nothing_is_labelled(cli: Cli, tmp_path: Path):
