@@ -1,8 +1,8 @@
-"""The label job on a Ray cluster: Ray Data hands the problems to actors, each with a model of its own.
+"""The jobs on a Ray cluster: Ray Data hands the rows to actors, each with a model and kernels of its own.
 
-What an actor finds out about a problem depends on the problem alone, so that the records are those of a run on one
-machine, whichever actor found them. They come back to the process that holds the run's folder. A node that dies takes
-the problems along that were under way on it; Ray gives them to another actor.
+What an actor finds out about a row depends on the row alone, so that the records are those of a run on one machine,
+whichever actor found them. They come back to the process that holds the run's folder. A node that dies takes the rows
+along that were under way on it; Ray gives them to another actor.
 """
 
 from __future__ import annotations
@@ -10,64 +10,123 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
+
+from pydantic import Field
 
 from genprm.errors import ConfigError
-from genprm.models.base import ModelBackend
+from genprm.options import ModelOptions, open_sandbox
+from genprm.records import Record
 from rationale_synth.answers import AnswerChecker
-from rationale_synth.jobs import LabelProgress, input_rows
+from rationale_synth.jobs import Progress, input_rows
 from rationale_synth.label import LabelOptions, label_problem
 from rationale_synth.memory import Memory
 from rationale_synth.policy import Policy, PolicySpec
-from rationale_synth.records import Outcome, Problem, parse_record
+from rationale_synth.records import LabelledSolution, Problem, ProblemRecord
 from rationale_synth.run_folder import RunFolder
+from rationale_synth.synthesize import Synthesizer, SynthOptions, SynthRecord
 
 BATCH = 16
-"""Problems that an actor works on at once; what a dying node takes along."""
+"""Rows that an actor works on at once; what a dying node takes along."""
+Row = TypeVar("Row", bound=Record)
+Found = TypeVar("Found", bound=Record)
 
 
-class LabelActor:
-    """Labels batches of problems with a model of its own. What Ray Data makes of it lives in a worker process."""
+class Cluster(Record):
+    """Where a job runs, and how wide."""
 
-    def __init__(self, spec: dict[str, Any], options: dict[str, Any]) -> None:
-        self._options = LabelOptions.model_validate(options)
-        self._spec = PolicySpec.model_validate(spec)
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="label", daemon=True).start()
-        self._model: ModelBackend = self._call(self._spec.open())
-        self._policy = Policy(self._model, self._options.sampling)
+    address: str | None = None
+    """As `ray.init` takes it; None starts a cluster on this machine."""
+    actors: int = Field(default=2, ge=1)
+
+
+class Worker(Protocol[Row, Found]):
+    """What an actor does with a row. Sent to the actors as it is, and opened there."""
+
+    row: type[Row]
+    found: type[Found]
+
+    async def open(self) -> None:
+        """Get model and kernels."""
+
+    async def work(self, index: int, row: Row) -> Found:
+        """A row's record."""
+
+
+class LabelWorker:
+    """Labels problems."""
+
+    row, found = Problem, ProblemRecord
+
+    def __init__(self, spec: PolicySpec, options: LabelOptions) -> None:
+        self._spec = spec
+        self._options = options
+
+    async def open(self) -> None:
+        """Open the policy."""
+        self._policy = Policy(await self._spec.open(), self._options.sampling)
         self._checker = AnswerChecker()
 
+    async def work(self, index: int, row: Problem) -> ProblemRecord:
+        """See `label_problem`."""
+        return await label_problem(index, row, self._policy, self._checker, self._options, Memory())
+
+
+class SynthWorker:
+    """Writes rationales."""
+
+    row, found = LabelledSolution, SynthRecord
+
+    def __init__(self, model: ModelOptions, options: SynthOptions, sandbox: str | None) -> None:
+        self._model = model
+        self._options = options
+        self._backend = sandbox
+
+    async def open(self) -> None:
+        """Start the kernels and open the model. They end with the actor's process."""
+        box = None
+        if self._backend is not None:
+            self._opened = open_sandbox(self._backend, self._options.budget, lambda _: None)
+            box = await self._opened.__aenter__()
+        self._synthesizer = Synthesizer(await self._model.make_model(), box, self._options)
+
+    async def work(self, index: int, row: LabelledSolution) -> SynthRecord:
+        """See `Synthesizer.synthesize`."""
+        return await self._synthesizer.synthesize(row, Memory())
+
+
+class Actor(Generic[Row, Found]):
+    """A worker in a process of Ray's, which calls it with batches."""
+
+    def __init__(self, worker: Worker[Row, Found]) -> None:
+        self._worker = worker
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="rows", daemon=True).start()
+        self._call(worker.open())
+
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        """Take columns ``index`` and ``problem``, give columns ``index`` and ``record``, both as JSON."""
-        records = self._call(self._label(list(zip(map(int, batch["index"]), batch["problem"], strict=True))))
-        return {"index": [int(index) for index in batch["index"]], "record": records}
+        """Take columns ``index`` and ``row``, give columns ``index`` and ``record``; both contents are JSON."""
+        indices = [int(index) for index in batch["index"]]
+        rows = [self._worker.row.model_validate_json(text) for text in batch["row"]]
+        records = self._call(self._work(indices, rows))
+        return {"index": indices, "record": [record.model_dump_json() for record in records]}
 
-    async def _label(self, rows: list[tuple[int, str]]) -> list[str]:
-        found = await asyncio.gather(*(self._one(index, Problem.model_validate_json(text)) for index, text in rows))
-        return list(found)
-
-    async def _one(self, index: int, problem: Problem) -> str:
-        record = await label_problem(index, problem, self._policy, self._checker, self._options, Memory())
-        return record.model_dump_json()
+    async def _work(self, indices: list[int], rows: list[Row]) -> list[Found]:
+        return list(await asyncio.gather(*map(self._worker.work, indices, rows)))
 
     def _call(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
-def run_label_on_ray(
-    run: RunFolder, spec: PolicySpec, options: LabelOptions, *, address: str | None = None, actors: int = 2
-) -> Counter[Outcome]:
-    """Label what is pending in a run on a Ray cluster; returns what became of it.
+def run_on_ray(run: RunFolder, worker: Worker[Row, Found], cluster: Cluster, progress: Progress[Found]) -> None:
+    """Do what is pending in a run on a Ray cluster.
 
     Args:
         run: the run's folder, on the machine that this is called on.
-        spec: the policy; every actor opens it for itself.
-        options: as for a run on one machine.
-        address: the cluster's, as `ray.init` takes it; None starts one on this machine.
-        actors: how many.
+        worker: what every actor is to do.
+        cluster: where.
+        progress: is told of every record.
 
     Raises:
         ConfigError: Ray is not installed, or no cluster answers.
@@ -80,34 +139,26 @@ def run_label_on_ray(
     ours = not ray.is_initialized()
     if ours:
         try:
-            ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="error")
+            ray.init(address=cluster.address, log_to_driver=False, include_dashboard=False, logging_level="error")
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ConfigError(f"--ray-address {address}: {str(error).splitlines()[0]}") from error
+            raise ConfigError(f"--ray-address {cluster.address}: {str(error).splitlines()[0]}") from error
     try:
-        return _run(ray, run, spec, options, actors)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        rows = list(_pending(run, worker.row))
+        # The rows stay with the process that started the job: a node that dies holds none of the only copies.
+        source = ray.data.from_items(rows, override_num_blocks=max(1, -(-len(rows) // BATCH)))
+        done = source.map_batches(
+            Actor, fn_constructor_args=(worker,), batch_size=BATCH, concurrency=cluster.actors, num_cpus=1
+        )
+        for row in done.iter_rows():
+            record = worker.found.model_validate_json(row["record"])
+            run.add(int(row["index"]), record, failed=progress.add(record))
     finally:
         if ours:
             ray.shutdown()
 
 
-def _run(ray: Any, run: RunFolder, spec: PolicySpec, options: LabelOptions, actors: int) -> Counter[Outcome]:
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    rows = list(_rows(run))
-    # The problems stay with the process that started the job: a node that dies holds none of the only copies.
-    source = ray.data.from_items(rows, override_num_blocks=max(1, -(-len(rows) // BATCH)))
-    arguments = {"spec": spec.model_dump(mode="json"), "options": options.model_dump(mode="json")}
-    labelled = source.map_batches(
-        LabelActor, fn_constructor_kwargs=arguments, batch_size=BATCH, concurrency=actors, num_cpus=1
-    )
-    progress = LabelProgress(run)
-    with progress.shown():
-        for row in labelled.iter_rows():
-            record = parse_record(row["record"])
-            run.add(int(row["index"]), record, failed=progress.add(record))
-    return progress.outcomes
-
-
-def _rows(run: RunFolder) -> Iterator[dict[str, Any]]:
-    for index, problem in input_rows(run, Problem, run.pending()):
-        yield {"index": index, "problem": problem.model_dump_json()}
+def _pending(run: RunFolder, kind: type[Record]) -> Iterator[dict[str, Any]]:
+    for index, row in input_rows(run, kind, run.pending()):
+        yield {"index": index, "row": row.model_dump_json()}

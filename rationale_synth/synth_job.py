@@ -62,7 +62,7 @@ def open_synth_run(folder: Path, options: SynthOptions, model: str, mark: InputM
 class SynthProgress:
     """How far a synthesis job is, while it runs."""
 
-    def __init__(self, run: RunFolder, sandbox: Sandbox | None) -> None:
+    def __init__(self, run: RunFolder, sandbox: Sandbox | None = None) -> None:
         self._live = LiveProgress("synthesizing", run.config.input.rows, run.done)
         self._sandbox = sandbox
         self._kept = self._rejected = self._failed = self._tokens = self._runs = 0
@@ -81,8 +81,9 @@ class SynthProgress:
         self._tokens += sum(attempt.tokens for attempt in record.attempts)
         self._runs += sum(attempt.runs for attempt in record.attempts)
         self._live.row_done()
+        kernels = f"{self._sandbox.busy} kernels busy, " if self._sandbox else ""
         self._live.show(
-            f"{self._tokens / self._live.seconds:.0f} tokens/s, {self._runs} code runs, {self._kept} kept, "
+            f"{self._tokens / self._live.seconds:.0f} tokens/s, {self._runs} code runs, {kernels}{self._kept} kept, "
             f"{self._rejected} rejected, {self._failed} failed"
         )
         return record.failed

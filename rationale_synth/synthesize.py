@@ -52,6 +52,11 @@ class SynthOptions(Record):
     seed: int = 0
     budget: Budget = Budget()
 
+    @property
+    def runs_code(self) -> bool:
+        """Whether its rationales have code in them."""
+        return self.style is not SynthStyle.THINKPRM
+
 
 class Attempt(Record):
     """One rationale, and what became of it."""

@@ -148,6 +148,11 @@ class Sandbox:
         return len(self._ready)
 
     @property
+    def busy(self) -> int:
+        """How many sessions are open right now."""
+        return max(0, sum(server.kernels for server in self._servers) - len(self._ready))
+
+    @property
     def servers(self) -> list[KernelServer]:
         """The kernel servers that are connected."""
         return [server for server in self._servers if not server.lost]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,15 +13,16 @@ from genprm.cli import shared
 from genprm.cli.shared import EXIT_UNSCORED, say
 from genprm.errors import ConfigError, InputError
 from genprm.options import ModelOptions
+from rationale_synth.cli.engine import Actors, Engine, EngineOption, RayAddress
 from rationale_synth.cli.table import print_figures
 from rationale_synth.extra import require
-from rationale_synth.jobs import INPUT, open_label_run, run_label_job, take_input
+from rationale_synth.jobs import INPUT, LabelProgress, open_label_run, run_label_job, take_input
 from rationale_synth.label import LabelOptions
 from rationale_synth.label_output import LabelSummary, write_labels
 from rationale_synth.labels import Rule, RuleName
 from rationale_synth.policy import Policy, PolicySpec
 from rationale_synth.problems import read_problems
-from rationale_synth.ray_engine import run_label_on_ray
+from rationale_synth.ray_engine import Cluster, LabelWorker, run_on_ray
 from rationale_synth.records import Outcome, Problem
 from rationale_synth.run_folder import RunFolder, read_config
 from rationale_synth.segment import Segmentation
@@ -30,13 +30,6 @@ from rationale_synth.settle import Settling
 from rationale_synth.simulate import Strength
 
 SIMULATED = "simulated"
-
-
-class Engine(str, Enum):
-    """Where a job runs."""
-
-    LOCAL = "local"
-    RAY = "ray"
 
 
 def label(
@@ -83,11 +76,9 @@ def label(
     max_tokens: Annotated[int, typer.Option(help="Most tokens of a solution, and of a rollout.")] = 1024,
     temperature: Annotated[float, typer.Option(help="Of the policy.")] = 1.0,
     seed: shared.Seed = 0,
-    engine: Annotated[Engine, typer.Option(help="Where the job runs.")] = Engine.LOCAL,
-    ray_address: Annotated[
-        str | None, typer.Option(help="With --engine ray: the cluster's address. Default: one on this machine.")
-    ] = None,
-    actors: Annotated[int, typer.Option(min=1, help="With --engine ray: how many, each with a model.")] = 2,
+    engine: EngineOption = Engine.LOCAL,
+    ray_address: RayAddress = None,
+    actors: Actors = 2,
     limit: Annotated[int | None, typer.Option(help="Only the first problems.")] = None,
 ) -> None:
     """Label solutions step by step: sample them, complete every prefix, see how often the gold answer is reached.
@@ -116,7 +107,8 @@ def label(
         run = open_label_run(output, options, model.label, mark)
     with run:
         spec = PolicySpec(model=model, simulated=simulated, answers=_answers(run) if simulated else {})
-        outcomes = _label(run, spec, options, engine, ray_address, actors)
+        cluster = Cluster(address=ray_address, actors=actors) if engine is Engine.RAY else None
+        outcomes = _label(run, spec, options, cluster)
         with shared.refusing():
             summary = write_labels(run, wanted, model.label)
     if options.rule != wanted:
@@ -125,17 +117,17 @@ def label(
     raise typer.Exit(EXIT_UNSCORED if outcomes[Outcome.FAILED] else 0)
 
 
-def _label(
-    run: RunFolder, spec: PolicySpec, options: LabelOptions, engine: Engine, ray_address: str | None, actors: int
-) -> Counter[Outcome]:
+def _label(run: RunFolder, spec: PolicySpec, options: LabelOptions, cluster: Cluster | None) -> Counter[Outcome]:
     total, done = run.config.input.rows, run.done
     if done == total:
         return Counter()
     if done:
         say(f"{done} of {total} problems are done already: going on from {run.path}")
-    if engine is Engine.RAY:
-        with shared.refusing():
-            return run_label_on_ray(run, spec, options, address=ray_address, actors=actors)
+    if cluster is not None:
+        progress = LabelProgress(run)
+        with shared.refusing(), progress.shown():
+            run_on_ray(run, LabelWorker(spec, options), cluster, progress)
+        return progress.outcomes
     return shared.run(_label_here(run, spec, options))
 
 

@@ -17,14 +17,16 @@ from genprm.cli import shared
 from genprm.cli.shared import EXIT_UNSCORED, say
 from genprm.models.base import ModelBackend
 from genprm.options import ModelOptions, open_sandbox
+from rationale_synth.cli.engine import Actors, Engine, EngineOption, RayAddress
 from rationale_synth.cli.table import print_figures
 from rationale_synth.consensus import Filter
 from rationale_synth.extra import require
 from rationale_synth.gold_critic import GoldCritic
 from rationale_synth.jobs import take_input
 from rationale_synth.planted import Planted
+from rationale_synth.ray_engine import Cluster, SynthWorker, run_on_ray
 from rationale_synth.run_folder import RunFolder
-from rationale_synth.synth_job import open_synth_run, read_labelled, run_synth_job, write_data
+from rationale_synth.synth_job import SynthProgress, open_synth_run, read_labelled, run_synth_job, write_data
 from rationale_synth.synthesize import SynthOptions, SynthStyle
 from rationale_synth.validate import Line, labelled, plants, worked_solutions
 from rationale_synth.validate import validate as check_synthesis
@@ -70,6 +72,9 @@ def rationales(
     runs: shared.Runs = 3,
     run_seconds: shared.RunSeconds = 5.0,
     wall_seconds: shared.WallSeconds = 1800.0,
+    engine: EngineOption = Engine.LOCAL,
+    ray_address: RayAddress = None,
+    actors: Actors = 2,
     limit: Annotated[int | None, typer.Option(help="Only the first solutions.")] = None,
 ) -> None:
     """Let a model verify labelled solutions, with code that runs; keep the rationales that agree with the labels.
@@ -93,7 +98,13 @@ def rationales(
         mark = take_input(shared.first(read_labelled(source), limit), output)
         folder = open_synth_run(output, options, chosen.label, mark)
     with folder:
-        shared.run(_synthesize(folder, chosen.make_model, sandbox, options))
+        if engine is Engine.RAY:
+            worker = SynthWorker(chosen, options, sandbox if options.runs_code else None)
+            progress = SynthProgress(folder)
+            with shared.refusing(), progress.shown():
+                run_on_ray(folder, worker, Cluster(address=ray_address, actors=actors), progress)
+        else:
+            shared.run(_synthesize(folder, chosen.make_model, sandbox, options))
         _finish(folder, options, chosen.label)
 
 
@@ -186,7 +197,7 @@ async def _synthesize(
         say(f"{done} of {total} solutions are done already: going on from {folder.path}")
     async with AsyncExitStack() as stack:
         box = None
-        if options.style is not SynthStyle.THINKPRM:
+        if options.runs_code:
             box = await stack.enter_async_context(open_sandbox(sandbox, options.budget, say))
         model = await make_model()
         stack.push_async_callback(model.close)

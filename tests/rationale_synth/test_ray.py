@@ -1,7 +1,8 @@
-"""The label job on a Ray cluster of several nodes: the records of a single machine, also when a node dies."""
+"""The jobs on a Ray cluster of several nodes: the records of a single machine, also when a node dies."""
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -10,14 +11,18 @@ from typing import Any
 
 import pytest
 
-from genprm.options import ModelOptions
-from rationale_synth.jobs import open_label_run, run_label_job, take_input
+from genprm.options import Backend, ModelOptions
+from rationale_synth.jobs import LabelProgress, open_label_run, run_label_job, take_input
 from rationale_synth.label import LabelOptions
 from rationale_synth.policy import Policy, PolicySpec
-from rationale_synth.ray_engine import run_label_on_ray
+from rationale_synth.ray_engine import Cluster, LabelWorker, SynthWorker, run_on_ray
 from rationale_synth.records import Problem
 from rationale_synth.run_folder import RunFolder
 from rationale_synth.simulate import SimulatedPolicy, Strength
+from rationale_synth.synth_job import SynthProgress, open_synth_run, run_synth_job
+from rationale_synth.synthesize import SynthOptions, SynthRecord
+from rationale_synth.validate import labelled, plants, worked_solutions
+from sandbox import Sandbox
 
 PROBLEMS = [Problem(id=f"p{n}", problem=f"Problem {n}", answer=str(n)) for n in range(300)]
 ANSWERS = {problem.problem: problem.answer for problem in PROBLEMS}
@@ -66,10 +71,41 @@ async def test_a_node_that_dies_loses_no_record(tmp_path: Path, cluster: Any):
     with open_run(tmp_path / "ray") as run:
         killer = threading.Thread(target=kill_a_node)
         killer.start()
-        run_label_on_ray(run, SPEC, OPTIONS, actors=3)
+        run_on_ray(run, LabelWorker(SPEC, OPTIONS), Cluster(actors=3), LabelProgress(run))
         killer.join(60)
         assert killed
         assert killed[0] > 0, "the node died too late"
         assert list(run.records()) == expected
     shards = [sorted((tmp_path / name / "shards").iterdir()) for name in ("here", "ray")]
     assert [path.read_bytes() for path in shards[0]] == [path.read_bytes() for path in shards[1]]
+
+
+@pytest.mark.timeout(600)
+async def test_rationales_with_kernels_of_every_actors_own(tmp_path: Path, local_sandbox: Sandbox):
+    solutions, _ = worked_solutions(None)
+    rows = [labelled(planted) for planted in plants(solutions)][:24]
+    section = "### Paragraph 1\n<analyze>\nLet us see.\n</analyze>\n<verify>\n```python\nprint(6 * 7)\n```\n"
+    rules = [
+        {"when": r"\[Code Output\]\n\n```\n42\n```\n$", "one_of": [f"</verify>\n\\boxed{{{n}}}" for n in (1, 2, -1)]},
+        {"text": section},
+    ]
+    (tmp_path / "critic.json").write_text(json.dumps(rules))
+    critic = ModelOptions(backend=Backend.SCRIPTED, model=str(tmp_path / "critic.json"))
+    options = SynthOptions(tries=3)
+
+    def open_run_in(folder: Path) -> RunFolder:
+        return open_synth_run(folder, options, critic.label, take_input(rows, folder))
+
+    def outcomes(run: RunFolder) -> list[list[object]]:
+        records = [SynthRecord.model_validate_json(line) for _, line in run.records()]
+        return [[(attempt.reason, attempt.runs, attempt.tokens) for attempt in one.attempts] for one in records]
+
+    with open_run_in(tmp_path / "here") as run:
+        await run_synth_job(run, await critic.make_model(), local_sandbox, options)
+        expected = outcomes(run)
+    with open_run_in(tmp_path / "ray") as run:
+        run_on_ray(run, SynthWorker(critic, options, "local"), Cluster(actors=2), SynthProgress(run))
+        assert outcomes(run) == expected
+        assert run.done == len(rows)
+    shards = [next((tmp_path / name / "shards").iterdir()).read_bytes() for name in ("here", "ray")]
+    assert shards[0] == shards[1]

@@ -1,0 +1,22 @@
+"""Where a job runs: options that both jobs have."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+
+class Engine(str, Enum):
+    """Where a job runs."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+EngineOption = Annotated[Engine, typer.Option("--engine", help="Where the job runs.")]
+RayAddress = Annotated[
+    str | None, typer.Option(help="With --engine ray: the cluster's address. Default: one on this machine.")
+]
+Actors = Annotated[int, typer.Option(min=1, help="With --engine ray: how many, each with a model and kernels.")]
