@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import genprm
+import rationale_synth
 import sandbox
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,7 +61,7 @@ def test_importing_works_without_the_heavy_libraries():
     assert done.stdout == "ok\n"
 
 
-@pytest.mark.parametrize("package", [genprm, sandbox])
+@pytest.mark.parametrize("package", [genprm, rationale_synth, sandbox])
 def test_what_is_public_is_there_and_sorted(package):
     assert sorted(package.__all__) == package.__all__
     for name in package.__all__:
