@@ -21,7 +21,7 @@ from rationale_synth.label import LabelOptions, label_problem
 from rationale_synth.memory import Memory
 from rationale_synth.policy import Policy
 from rationale_synth.records import Outcome, Problem, ProblemRecord
-from rationale_synth.run_folder import SYNC_SECONDS, InputMark, RunConfig, RunFolder, write_whole
+from rationale_synth.run_folder import CONFIG, SYNC_SECONDS, InputMark, RunConfig, RunFolder, write_whole
 
 INPUT = "input.jsonl"
 ROWS_IN_FLIGHT = 256
@@ -39,7 +39,7 @@ class Progress(Protocol[Told]):
 
 
 def take_input(rows: Iterable[Record], folder: Path) -> InputMark:
-    """Copy the input into a run's folder, unless it is there; returns its mark.
+    """Copy the input into a run's folder, unless there is a run in it; returns its mark.
 
     Nothing is left of it where a row is wrong.
 
@@ -58,7 +58,7 @@ def take_input(rows: Iterable[Record], folder: Path) -> InputMark:
                 copy.write(line)
                 count += 1
             copy.seek(0)
-            if not (folder / INPUT).exists():
+            if not (folder / CONFIG).exists():  # else the configuration knows which input is there
                 folder.mkdir(exist_ok=True)
                 write_whole(folder / INPUT, iter(copy))
     except OSError as error:

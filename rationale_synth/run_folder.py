@@ -30,6 +30,7 @@ from pydantic import ValidationError
 from genprm.errors import ConfigError, InputError, OutputError
 from genprm.records import Record
 
+CONFIG = "config.json"
 SHARD_ROWS = 256
 SYNC_SECONDS = 1.0
 VERSION: Literal[1] = 1
@@ -179,13 +180,13 @@ class RunFolder:
         return self._shards / f"{shard:05d}.{ending}"
 
     def _freeze(self) -> None:
-        path = self.path / "config.json"
+        path = self.path / CONFIG
         if path.exists():
             check_same(path, read_config(self.path), self.config)
         elif any(self._shards.iterdir()):
             raise OutputError(f"{self.path}: there are shards in it, but no config.json")
         else:
-            self.write("config.json", iter([self.config.model_dump_json(indent=2).encode() + b"\n"]))
+            self.write(CONFIG, iter([self.config.model_dump_json(indent=2).encode() + b"\n"]))
 
     def _recover(self) -> None:
         with _writing(self.path):
@@ -258,7 +259,7 @@ def read_config(folder: Path) -> RunConfig:
         InputError: there is no run in the folder.
         ConfigError: it is one of another version.
     """
-    path = folder / "config.json"
+    path = folder / CONFIG
     try:
         return RunConfig.model_validate_json(path.read_bytes())
     except OSError as error:

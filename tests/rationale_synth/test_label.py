@@ -15,7 +15,7 @@ from genprm.models.base import Completion, Message, ModelBackend, Sampling
 from genprm.models.scripted import Rule as ScriptRule
 from genprm.models.scripted import ScriptedModel
 from rationale_synth.answers import AnswerChecker
-from rationale_synth.jobs import open_label_run, run_label_job, take_input
+from rationale_synth.jobs import input_rows, open_label_run, run_label_job, take_input
 from rationale_synth.label import LabelOptions, label_problem, labelled_solutions
 from rationale_synth.labels import Rule, RuleName
 from rationale_synth.memory import Memory
@@ -170,6 +170,16 @@ async def test_a_cancelled_job_goes_on(tmp_path: Path):
     assert await job(tmp_path / "run", SimulatedPolicy(ANSWERS.get)) == undisturbed
     shards = [(tmp_path / name / "shards" / "00000.jsonl").read_bytes() for name in ("whole", "run")]
     assert shards[0] == shards[1]
+
+
+def test_an_input_that_no_run_was_begun_with_is_replaced(tmp_path: Path):
+    """Kill -9 can come between the copy of the input and the configuration."""
+    take_input(PROBLEMS[:5], tmp_path / "run")
+    mark = take_input(PROBLEMS[5:8], tmp_path / "run")
+    with open_label_run(tmp_path / "run", OPTIONS, "simulated", mark) as run:
+        assert [row for _, row in input_rows(run, Problem, run.pending())] == PROBLEMS[5:8]
+    assert take_input(PROBLEMS, tmp_path / "run").rows == 20
+    assert len((tmp_path / "run" / "input.jsonl").read_text().splitlines()) == 3
 
 
 def scripted(answer: Callable[[str], str]) -> Policy:
