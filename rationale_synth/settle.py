@@ -57,7 +57,7 @@ class Settling(Record):
     @classmethod
     def of(cls, rule: Rule) -> Settling:
         """What gives about 98 % of the labels of the full K: a soft label stops no clearer than it must."""
-        return cls(confidence=0.96 if rule.soft else 0.9)
+        return cls(confidence=0.95 if rule.soft else 0.9)
 
 
 class Tally(Record):
@@ -143,7 +143,7 @@ def chance_settled(rule: Rule, before: Tally, after: Tally, tolerance: float, *,
         return 1.0
     if rule.soft:
         near = np.abs(np.arange(after.planned + 1) / after.planned - after.value) <= tolerance + 1e-9
-        return float(_full_counts(after, alive) @ near)
+        return float(_counts_after(before, after, alive) @ near)
     right = _chance_right(rule, before, after, alive)
     return right if rule.is_right(before.value, after.value) else 1 - right
 
@@ -159,18 +159,47 @@ def _chance_right(rule: Rule, before: Tally, after: Tally, alive: bool) -> float
     import numpy as np
 
     table = _table(rule, before.planned, after.planned)
-    before_alive = alive or after.right > 0
-    apart = float(_full_counts(before, before_alive) @ table @ _full_counts(after, alive))
-    pooled = Tally(
+    apart = float(_full_counts(before, alive or after.right > 0) @ table @ _full_counts(after, alive))
+    spread, zero, one = _evidence(_pooled(before, after), alive)
+    each = np.einsum("gi,gi->g", _counts_by_value(before) @ table, _counts_by_value(after))
+    between = float(_weights(before, after) @ each)
+    same = (spread * between + zero * table[0, 0] + one * table[-1, -1]) / (spread + zero + one)
+    chance = _chance_same(before, after, alive)
+    return float(chance * same + (1 - chance) * apart)
+
+
+@lru_cache(maxsize=1 << 14)
+def _counts_after(before: Tally, after: Tally, alive: bool) -> Chances:
+    """The distribution of the full count after a step, by the rollouts on both its sides: (planned + 1,) chances."""
+    spread, zero, one = _evidence(_pooled(before, after), alive)
+    same = spread * (_weights(before, after) @ _counts_by_value(after))
+    same[0] += zero
+    same[-1] += one
+    chance = _chance_same(before, after, alive)
+    found: Chances = chance * same / (spread + zero + one) + (1 - chance) * _full_counts(after, alive)
+    return found
+
+
+def _chance_same(before: Tally, after: Tally, alive: bool) -> float:
+    """The chance that a step has left the value as it was, by the rollouts on both its sides."""
+    same = SAME * sum(_evidence(_pooled(before, after), alive))
+    apart = (1 - SAME) * sum(_evidence(before, alive or after.right > 0)) * sum(_evidence(after, alive))
+    return same / (same + apart)
+
+
+def _pooled(before: Tally, after: Tally) -> Tally:
+    return Tally(
         right=before.right + after.right, drawn=before.drawn + after.drawn, planned=before.planned + after.planned
     )
-    spread, zero, one = _evidence(pooled, alive)
-    weights = np.exp(_log_likelihood(pooled))
-    between = float(weights @ np.einsum("gi,gi->g", _counts_by_value(before) @ table, _counts_by_value(after)))
-    same = (spread * between / weights.sum() + zero * table[0, 0] + one * table[-1, -1]) / (spread + zero + one)
-    for_same = SAME * (spread + zero + one)
-    for_apart = (1 - SAME) * sum(_evidence(before, before_alive)) * sum(_evidence(after, alive))
-    return float((for_same * same + for_apart * apart) / (for_same + for_apart))
+
+
+def _weights(before: Tally, after: Tally) -> Chances:
+    """How likely each value of the grid is, if it is that of both prefixes."""
+    import numpy as np
+
+    weights = np.exp(_log_likelihood(_pooled(before, after)))
+    found: Chances = weights / weights.sum()
+    return found
 
 
 def _evidence(tally: Tally, alive: bool) -> tuple[float, float, float]:

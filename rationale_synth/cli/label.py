@@ -64,7 +64,7 @@ def label(
     ] = None,
     fixed: Annotated[bool, typer.Option("--fixed", help="Draw all K, also where the label is settled.")] = False,
     confidence: Annotated[
-        float | None, typer.Option(help="How sure a label must be before its rollouts stop. Default: 0.9; soft 0.96.")
+        float | None, typer.Option(help="How sure a label must be before its rollouts stop. Default: 0.9; soft 0.95.")
     ] = None,
     segmentation: Annotated[Segmentation, typer.Option(help="How a solution is cut into steps.")] = (
         Segmentation.BLANK_LINE
