@@ -38,6 +38,10 @@ class Rule(BaseModel):
     seconds: float = 0.0
     """How long it takes."""
 
+    def drawn(self, seed: int) -> Rule:
+        """The rule with the one text that a seed chooses."""
+        return self.model_copy(update={"text": self.one_of[seed % len(self.one_of)]}) if self.one_of else self
+
 
 class ScriptedModel(ModelBackend):
     """Answers by rules, or by a function from prompt to rule."""
@@ -69,9 +73,10 @@ class ScriptedModel(ModelBackend):
         self.prompts.append(prompt)
         rule = self._answer(prompt)
         await asyncio.sleep(rule.seconds)
-        return [self._completion(prompt, rule, sampling.seed + draw, stop, max_tokens) for draw in range(n)]
+        drawn = [rule.drawn(sampling.seed + draw) for draw in range(n)]
+        return [self._completion(prompt, one, stop, max_tokens) for one in drawn]
 
-    def _completion(self, prompt: str, rule: Rule, seed: int, stop: Sequence[str], max_tokens: int) -> Completion:
+    def _completion(self, prompt: str, rule: Rule, stop: Sequence[str], max_tokens: int) -> Completion:
         prompt_tokens = len(prompt.split())
         if rule.yes is not None:
             top = {"Yes": _log(rule.yes), "No": _log(1 - rule.yes)}
@@ -81,7 +86,7 @@ class ScriptedModel(ModelBackend):
                 text=text, finish_reason=FinishReason.LENGTH, tokens=(token,), prompt_tokens=prompt_tokens,
                 completion_tokens=1,
             )  # fmt: skip
-        text = rule.one_of[seed % len(rule.one_of)] if rule.one_of else rule.text
+        text = rule.text
         for end in stop:
             text = text.split(end, 1)[0]
         words = re.findall(r"\S+\s*|\s+", text)
