@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
-from contextlib import aclosing, closing, contextmanager
+from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -121,38 +121,29 @@ def open_label_run(folder: Path, options: LabelOptions, policy: str, mark: Input
     return RunFolder(folder, RunConfig(job="label", options=shown, input=mark))
 
 
-class LabelProgress:
+class LabelProgress(LiveProgress):
     """How far a label job is, while it runs."""
 
     def __init__(self, run: RunFolder) -> None:
+        super().__init__("labelling", run.config.input.rows, run.done)
         self.outcomes: Counter[Outcome] = Counter()
         self._completions = 0
         self._tokens = 0
-        self._live = LiveProgress("labelling", run.config.input.rows, run.done)
-
-    @contextmanager
-    def shown(self) -> Iterator[LabelProgress]:
-        """Show it until the end of the block."""
-        with self._live:
-            yield self
 
     def add(self, record: ProblemRecord) -> bool:
         """A problem is done; returns whether it failed."""
         self.outcomes[record.outcome] += 1
         self._completions += record.cost.rollouts + record.cost.samples
         self._tokens += record.cost.completion_tokens
-        self._live.row_done()
-        self._show()
-        return record.outcome is Outcome.FAILED
-
-    def _show(self) -> None:
+        self.row_done()
         drawn, tokens = self._completions, self._tokens
         kept = self.outcomes[Outcome.LABELLED]
         dropped = sum(self.outcomes.values()) - kept - self.outcomes[Outcome.FAILED]
-        self._live.show(
-            f"{drawn} completions, {drawn / self._live.seconds:.0f}/s, {tokens / self._live.seconds:.0f} tokens/s, "
+        self.show(
+            f"{drawn} completions, {drawn / self.seconds:.0f}/s, {tokens / self.seconds:.0f} tokens/s, "
             f"{kept} kept, {dropped} dropped, {self.outcomes[Outcome.FAILED]} failed"
         )
+        return record.outcome is Outcome.FAILED
 
 
 async def run_label_job(run: RunFolder, policy: Policy, options: LabelOptions) -> Counter[Outcome]:
@@ -168,6 +159,6 @@ async def run_label_job(run: RunFolder, policy: Policy, options: LabelOptions) -
         async def work(index: int, problem: Problem, memory: Memory) -> ProblemRecord:
             return await label_problem(index, problem, policy, checker, options, memory)
 
-        with progress.shown():
+        with progress:
             await run_job(run, Problem, work, policy.model.concurrency, progress)
     return progress.outcomes

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from genprm.records import NO_ERROR, Record
 from rationale_synth.answers import exact_number
-from rationale_synth.worked import Computation, WorkedSolution, WorkedStep, evaluate, shown, written
+from rationale_synth.worked import NUMBER, Computation, WorkedSolution, WorkedStep, evaluate, shown, written
 
 CONVERSIONS = {"7", "12", "24", "30", "52", "60", "100", "365", "1000", "0.01", ".01"}
 """Constants that turn one unit into another."""
@@ -275,7 +275,7 @@ def _code(solution: WorkedSolution, index: int) -> str:
 
 def _quantities(solution: WorkedSolution, index: int, chance: random.Random) -> list[tuple[str, int]]:
     """Numbers that a careless reader could take: the problem's, and the results of earlier steps."""
-    found = [(text.replace(",", ""), -1) for text in re.findall(r"(?<![\w.])\d[\d,]*(?:\.\d+)?", solution.problem)]
+    found = [(text.replace(",", ""), -1) for text in NUMBER.findall(solution.problem)]
     for number, step in enumerate(solution.steps[:index]):
         if step.computation is not None:
             found.append((step.computation.result, number))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -59,19 +58,13 @@ def open_synth_run(folder: Path, options: SynthOptions, model: str, mark: InputM
     return RunFolder(folder, RunConfig(job="synth", options=shown, input=mark))
 
 
-class SynthProgress:
+class SynthProgress(LiveProgress):
     """How far a synthesis job is, while it runs."""
 
     def __init__(self, run: RunFolder, sandbox: Sandbox | None = None) -> None:
-        self._live = LiveProgress("synthesizing", run.config.input.rows, run.done)
+        super().__init__("synthesizing", run.config.input.rows, run.done)
         self._sandbox = sandbox
         self._kept = self._rejected = self._failed = self._tokens = self._runs = 0
-
-    @contextmanager
-    def shown(self) -> Iterator[SynthProgress]:
-        """Show it until the end of the block."""
-        with self._live:
-            yield self
 
     def add(self, record: SynthRecord) -> bool:
         """A solution is done; returns whether it failed."""
@@ -80,10 +73,10 @@ class SynthProgress:
         self._rejected += record.kept is None and not record.failed
         self._tokens += sum(attempt.tokens for attempt in record.attempts)
         self._runs += sum(attempt.runs for attempt in record.attempts)
-        self._live.row_done()
+        self.row_done()
         kernels = f"{self._sandbox.busy} kernels busy, " if self._sandbox else ""
-        self._live.show(
-            f"{self._tokens / self._live.seconds:.0f} tokens/s, {self._runs} code runs, {kernels}{self._kept} kept, "
+        self.show(
+            f"{self._tokens / self.seconds:.0f} tokens/s, {self._runs} code runs, {kernels}{self._kept} kept, "
             f"{self._rejected} rejected, {self._failed} failed"
         )
         return record.failed
@@ -102,7 +95,7 @@ async def run_synth_job(run: RunFolder, model: ModelBackend, sandbox: Sandbox | 
     async def work(_index: int, solution: LabelledSolution, memory: Memory) -> SynthRecord:
         return await synthesizer.synthesize(solution, memory)
 
-    with SynthProgress(run, sandbox).shown() as progress:
+    with SynthProgress(run, sandbox) as progress:
         await run_job(run, LabelledSolution, work, model.concurrency, progress)
 
 

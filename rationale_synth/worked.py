@@ -16,7 +16,7 @@ from genprm.records import Record
 from rationale_synth.answers import exact_number
 
 _MARK = re.compile(r"<<([^<>=]+)=([^<>=]+)>>")
-_NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?")
+NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?")
 _END = re.compile(r"\n?####.*", re.DOTALL)
 _OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 DECIMALS = 4
@@ -72,7 +72,7 @@ def read_worked(name: str, problem: str, solution: str) -> WorkedSolution | None
         solution: lines with calculator marks, and ``#### ANSWER`` at the end.
     """
     answer = solution.rpartition("####")[2].strip()
-    given = {value for text in _NUMBER.findall(problem) if (value := exact_number(text)) is not None}
+    given = {value for text in NUMBER.findall(problem) if (value := exact_number(text)) is not None}
     steps: list[WorkedStep] = []
     results: dict[int, Fraction] = {}
     for line in filter(None, (line.strip() for line in _END.sub("", solution).splitlines())):

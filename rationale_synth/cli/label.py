@@ -125,7 +125,7 @@ def _label(run: RunFolder, spec: PolicySpec, options: LabelOptions, cluster: Clu
         say(f"{done} of {total} problems are done already: going on from {run.path}")
     if cluster is not None:
         progress = LabelProgress(run)
-        with shared.refusing(), progress.shown():
+        with shared.refusing(), progress:
             run_on_ray(run, LabelWorker(spec, options), cluster, progress)
         return progress.outcomes
     return shared.run(_label_here(run, spec, options))

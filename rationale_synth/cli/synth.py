@@ -101,7 +101,7 @@ def rationales(
         if engine is Engine.RAY:
             worker = SynthWorker(chosen, options, sandbox if options.runs_code else None)
             progress = SynthProgress(folder)
-            with shared.refusing(), progress.shown():
+            with shared.refusing(), progress:
                 run_on_ray(folder, worker, Cluster(address=ray_address, actors=actors), progress)
         else:
             shared.run(_synthesize(folder, chosen.make_model, sandbox, options))
