@@ -12,11 +12,11 @@ from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from genprm.answers import AnswerChecker
 from genprm.errors import OutputError
 from genprm.progress import LiveProgress
 from genprm.records import Record
 from genprm.tasks import map_unordered
-from rationale_synth.answers import AnswerChecker
 from rationale_synth.label import LabelOptions, label_problem
 from rationale_synth.memory import Memory
 from rationale_synth.policy import Policy

@@ -13,8 +13,8 @@ from enum import Enum
 from fractions import Fraction
 from typing import TypeVar
 
+from genprm.answers import exact_number
 from genprm.records import NO_ERROR, Record
-from rationale_synth.answers import exact_number
 from rationale_synth.worked import NUMBER, Computation, WorkedSolution, WorkedStep, evaluate, shown, written
 
 CONVERSIONS = {"7", "12", "24", "30", "52", "60", "100", "365", "1000", "0.01", ".01"}

@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from genprm.answers import final_answer
 from genprm.errors import InputError
 from genprm.rows import field_error, iterate_rows
-from rationale_synth.answers import final_answer
 from rationale_synth.records import Problem
 
 DATASET_ID = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+)?(?:@[\w.-]+)?")

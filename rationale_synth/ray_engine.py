@@ -15,10 +15,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import Field
 
+from genprm.answers import AnswerChecker
 from genprm.errors import ConfigError
 from genprm.options import ModelOptions, open_sandbox
 from genprm.records import Record
-from rationale_synth.answers import AnswerChecker
 from rationale_synth.jobs import Progress, input_rows
 from rationale_synth.label import LabelOptions, label_problem
 from rationale_synth.memory import Memory

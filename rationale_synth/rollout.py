@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from genprm.answers import AnswerChecker, final_answer
 from genprm.models.base import Message
 from genprm.records import Text
 from genprm.tasks import gather_all
-from rationale_synth.answers import AnswerChecker, final_answer
 from rationale_synth.labels import Rule
 from rationale_synth.memory import Memory
 from rationale_synth.policy import Policy

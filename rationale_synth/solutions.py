@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from genprm.answers import AnswerChecker, final_answer
 from genprm.models.base import Message
 from genprm.records import Record
-from rationale_synth.answers import AnswerChecker, final_answer
 from rationale_synth.memory import Memory
 from rationale_synth.policy import Policy
 from rationale_synth.records import Cost, Problem

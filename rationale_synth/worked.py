@@ -12,8 +12,8 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
+from genprm.answers import exact_number
 from genprm.records import Record
-from rationale_synth.answers import exact_number
 
 _MARK = re.compile(r"<<([^<>=]+)=([^<>=]+)>>")
 NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?")

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from genprm.answers import AnswerChecker
 from genprm.errors import ModelError, ModelUnavailableError
 from genprm.models.base import Completion, Message, ModelBackend, Sampling
 from genprm.models.scripted import Rule as ScriptRule
 from genprm.models.scripted import ScriptedModel
-from rationale_synth.answers import AnswerChecker
 from rationale_synth.jobs import input_rows, open_label_run, run_label_job, take_input
 from rationale_synth.label import LabelOptions, label_problem, labelled_solutions
 from rationale_synth.labels import Rule, RuleName

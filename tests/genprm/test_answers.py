@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rationale_synth import answers
-from rationale_synth.answers import AnswerChecker, exact_number, final_answer
+from genprm import answers
+from genprm.answers import AnswerChecker, exact_number, final_answer
 
 
 @pytest.fixture(scope="module")
