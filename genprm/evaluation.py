@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from genprm.records import NO_ERROR, OutputRow, Verification
 
+RESAMPLES = 1000
+POSITIONS = ((0, 0), (1, 1), (2, 2), (3, 4), (5, 9), (10, None))
+"""First and last step index of each group of errors that is reported by itself."""
+Interval = tuple[float, float]
 
-class SubsetResult(BaseModel):
-    """Figures of one subset. Accuracies and F1 in percent; None where there is no row to measure them on."""
+
+class Outcome(NamedTuple):
+    """What is kept of a row to measure it."""
+
+    label: int
+    predicted: int | None
+    """The first error it names, -1 for none, None where a missing verdict leaves it open."""
+    tokens: int
+    seconds: float
+    generator: str | None
+
+    @property
+    def hit(self) -> bool:
+        return self.predicted == self.label
+
+
+class SliceResult(BaseModel):
+    """Figures of some rows. Accuracies and F1 in percent; None where there is no row to measure them on."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -27,6 +51,19 @@ class SubsetResult(BaseModel):
     """Tokens that the model wrote."""
 
 
+class SubsetResult(SliceResult):
+    """Figures of one subset."""
+
+    f1_interval: Interval | None
+    """From the 2.5th to the 97.5th percentile of a bootstrap over rows."""
+    median_seconds: float | None
+    """Wall time from a row's first model call to its last."""
+    generators: dict[str, SliceResult]
+    """By who wrote the solution; empty where the rows do not say."""
+    positions: dict[str, SliceResult]
+    """Of the wrong solutions, by the index of their first wrong step."""
+
+
 class EvaluationResult(BaseModel):
     """All subsets, and the average that the field quotes."""
 
@@ -35,6 +72,7 @@ class EvaluationResult(BaseModel):
     subsets: dict[str, SubsetResult]
     average_f1: float | None
     """Unweighted mean of the subsets' F1; None unless every subset has one."""
+    average_f1_interval: Interval | None
 
 
 def predicted(row: OutputRow) -> int | None:
@@ -42,38 +80,109 @@ def predicted(row: OutputRow) -> int | None:
     return row.first_error if isinstance(row, Verification) and row.settled else None
 
 
-def evaluate_subset(rows: Sequence[OutputRow]) -> SubsetResult:
-    """Measure one subset.
+def outcome(row: OutputRow) -> Outcome:
+    """What is measured of a row.
 
     Raises:
-        ValueError: a row has no label.
+        ValueError: it has no label.
     """
-    hits: dict[bool, list[bool]] = {True: [], False: []}
-    for row in rows:
-        if row.label is None:
-            raise ValueError(f"row {row.id} has no label")
-        hits[row.label == NO_ERROR].append(predicted(row) == row.label)
-    correct, error = _percent(hits[True]), _percent(hits[False])
-    f1 = None
-    if correct is not None and error is not None:
-        f1 = 2 * correct * error / (correct + error) if correct + error else 0.0
-    return SubsetResult(
-        f1=f1,
-        error_accuracy=error,
-        correct_accuracy=correct,
-        rows=len(rows),
-        unscored=sum(predicted(row) is None for row in rows),
-        tokens=sum(row.usage.completion_tokens for row in rows if isinstance(row, Verification)),
+    if row.label is None:
+        raise ValueError(f"row {row.id} has no label")
+    usage = row.usage if isinstance(row, Verification) else None
+    return Outcome(
+        label=row.label,
+        predicted=predicted(row),
+        tokens=usage.completion_tokens if usage else 0,
+        seconds=usage.seconds if usage else 0.0,
+        generator=row.generator,
     )
 
 
-def evaluate(subsets: Mapping[str, Sequence[OutputRow]]) -> EvaluationResult:
+def f1_score(outcomes: Sequence[Outcome]) -> float | None:
+    """ProcessBench's F1, in percent; None unless there are both right and wrong solutions."""
+    return _f1(*_accuracies(Counter((one.label == NO_ERROR, one.hit) for one in outcomes)))
+
+
+def evaluate_slice(outcomes: Sequence[Outcome]) -> SliceResult:
+    """Measure some rows."""
+    error, correct = _accuracies(Counter((one.label == NO_ERROR, one.hit) for one in outcomes))
+    return SliceResult(
+        f1=_f1(error, correct),
+        error_accuracy=error,
+        correct_accuracy=correct,
+        rows=len(outcomes),
+        unscored=sum(one.predicted is None for one in outcomes),
+        tokens=sum(one.tokens for one in outcomes),
+    )
+
+
+def evaluate_subset(outcomes: Sequence[Outcome]) -> SubsetResult:
+    """Measure one subset, and its parts."""
+    generators = sorted({one.generator for one in outcomes if one.generator is not None})
+    positions = {
+        _range(first, last): [o for o in outcomes if o.label >= first and (last is None or o.label <= last)]
+        for first, last in POSITIONS
+    }
+    resampled = _resample([outcomes], lambda results: results[0])
+    return SubsetResult(
+        **evaluate_slice(outcomes).model_dump(),
+        f1_interval=resampled,
+        median_seconds=median(one.seconds for one in outcomes) if outcomes else None,
+        generators={name: evaluate_slice([o for o in outcomes if o.generator == name]) for name in generators},
+        positions={name: evaluate_slice(part) for name, part in positions.items() if part},
+    )
+
+
+def evaluate(subsets: Mapping[str, Sequence[Outcome]]) -> EvaluationResult:
     """Measure every subset and average."""
-    results = {name: evaluate_subset(rows) for name, rows in subsets.items()}
+    results = {name: evaluate_subset(outcomes) for name, outcomes in subsets.items()}
     scores = [result.f1 for result in results.values() if result.f1 is not None]
-    average = sum(scores) / len(scores) if len(scores) == len(results) and scores else None
-    return EvaluationResult(subsets=results, average_f1=average)
+    whole = bool(scores) and len(scores) == len(results)
+    return EvaluationResult(
+        subsets=results,
+        average_f1=sum(scores) / len(scores) if whole else None,
+        average_f1_interval=_resample(list(subsets.values()), lambda f1s: sum(f1s) / len(f1s)) if whole else None,
+    )
 
 
-def _percent(hits: Sequence[bool]) -> float | None:
-    return 100 * sum(hits) / len(hits) if hits else None
+def percentiles(values: Sequence[float]) -> Interval:
+    """The 2.5th and the 97.5th percentile."""
+    ordered = sorted(values)
+    last = len(ordered) - 1
+    return ordered[round(0.025 * last)], ordered[round(0.975 * last)]
+
+
+def _resample(subsets: Sequence[Sequence[Outcome]], combine: Callable[[Sequence[float]], float]) -> Interval | None:
+    """Bootstrap over the rows of each subset. Of a row only its kind and whether it was hit matter."""
+    draw = random.Random(0)
+    kinds = [Counter((one.label == NO_ERROR, one.hit) for one in outcomes) for outcomes in subsets]
+    values: list[float] = []
+    for _ in range(RESAMPLES):
+        drawn = [
+            Counter(draw.choices(list(kind), weights=list(kind.values()), k=kind.total())) for kind in kinds if kind
+        ]
+        f1s = [_f1(*_accuracies(kind)) for kind in drawn]
+        if all(f1 is not None for f1 in f1s) and f1s:
+            values.append(combine([f1 for f1 in f1s if f1 is not None]))
+    return percentiles(values) if len(values) > RESAMPLES // 2 else None
+
+
+def _accuracies(kinds: Counter[tuple[bool, bool]]) -> tuple[float | None, float | None]:
+    """Error accuracy and correct accuracy, from how many rows there are of each kind, hit or not."""
+    shares = []
+    for correct in (False, True):
+        total = kinds[correct, True] + kinds[correct, False]
+        shares.append(100 * kinds[correct, True] / total if total else None)
+    return shares[0], shares[1]
+
+
+def _f1(error: float | None, correct: float | None) -> float | None:
+    if error is None or correct is None:
+        return None
+    return 2 * correct * error / (correct + error) if correct + error else 0.0
+
+
+def _range(first: int, last: int | None) -> str:
+    if last is None:
+        return f"{first}+"
+    return str(first) if first == last else f"{first}-{last}"

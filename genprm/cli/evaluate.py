@@ -1,0 +1,273 @@
+"""`genprm eval`: ProcessBench, best of N on fixed pools, calibration, comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from json import dumps
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from genprm.batch import Checked, read_results, verify_rows
+from genprm.calibration import CalibrationResult, Point, calibration, fit_temperature, plot_reliability, points, scaled
+from genprm.cli import shared
+from genprm.cli.shared import EXIT_UNSCORED, say
+from genprm.comparison import Comparison, compare
+from genprm.errors import InputError, OutputError
+from genprm.evaluation import EvaluationResult, Interval, evaluate, outcome
+from genprm.options import RunOptions
+from genprm.pools import Scored, as_json, flatten, measure_pools, read_pools
+from genprm.records import OutputRow, Solution, Verification, parse_row
+from genprm.report import write_text
+from genprm.rows import iterate_solutions
+from genprm.search.select import Reduce, verification_score
+
+eval_app = typer.Typer(no_args_is_help=True, help="Measure a verifier on labelled data.")
+Json = Annotated[Path | None, typer.Option(help="Write the figures as JSON.")]
+Plot = Annotated[Path | None, typer.Option(help="Draw them.")]
+Folder = Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the rows (rows.jsonl).")]
+Results = Annotated[list[str], typer.Argument(help="Outputs of verify or eval, with labels.")]
+
+
+@eval_app.command()
+@shared.with_run_options
+def processbench(
+    options: RunOptions,
+    files: Annotated[list[str], typer.Argument(help="Labelled rows; each file is a subset, named after it.")],
+    json: Json = None,
+    output: Folder = None,
+    limit: shared.Limit = None,
+) -> None:
+    """First-error F1 on ProcessBench's files, or others like them.
+
+    Exit status 0: every row has a settled answer. 1: some have none (they count as wrong). 2: nothing was done.
+    """
+    counts: dict[str, int] = {}
+    with shared.refusing():
+        shared.check_target(json)
+        if len({Path(file).stem for file in files}) < len(files):
+            raise InputError("two files have the same name: subsets are named after their files")
+        solutions = Checked(_labelled(files, limit, counts))
+        if output is not None:
+            _make_folder(output)
+    with solutions, shared.rows_file(output and output / "rows.jsonl") as place:
+        # All subsets as one run, so that a small one does not leave the model idle.
+        shared.run(verify_rows(solutions, options, place, say))
+        rows = read_results(place)
+        result = evaluate({name: [outcome(row) for row in islice(rows, count)] for name, count in counts.items()})
+    _print_processbench(result)
+    _write_json(json, result.model_dump_json(indent=2))
+    raise typer.Exit(EXIT_UNSCORED if any(subset.unscored for subset in result.subsets.values()) else 0)
+
+
+@eval_app.command()
+@shared.with_run_options
+def bon(
+    options: RunOptions,
+    files: Annotated[list[str], typer.Argument(help="Pools: {problem, candidates: [{steps, answer, correct}]}.")],
+    scores_only: Annotated[
+        bool, typer.Option("--scores-only", help="Verify nothing: compare the PRMs whose scores are in the pools.")
+    ] = False,
+    json: Json = None,
+    output: Folder = None,
+    limit: shared.Limit = None,
+) -> None:
+    """Best of N on fixed pools of candidate solutions, beside other PRMs' scores where the pools have them."""
+    with shared.refusing():
+        shared.check_target(json)
+        pools = [pool for file in files for pool in read_pools(file, limit)]
+        if output is not None:
+            _make_folder(output)
+    ours: dict[str, list[dict[Reduce, float | None]]] = {}
+    if not scores_only:
+        with shared.refusing():
+            solutions = Checked(flatten(pools))
+        with solutions, shared.rows_file(output and output / "rows.jsonl") as place:
+            shared.run(verify_rows(solutions, options, place, say))
+            scores = [_reductions(row) for row in read_results(place)]
+        ours["this verifier"] = scores
+    results = measure_pools(pools, ours)
+    _print_pools(results, len(pools))
+    _write_json(json, dumps({"pools": len(pools), "results": as_json(results)}, indent=2))
+
+
+@eval_app.command(name="calibration")
+def calibrate(
+    files: Results,
+    fit: Annotated[
+        str | None, typer.Option(help="Results on other rows: fit a temperature there, and show its effect here.")
+    ] = None,
+    bins: Annotated[int, typer.Option(min=2, max=100, help="Bins of equal width.")] = 10,
+    json: Json = None,
+    plot: Plot = None,
+) -> None:
+    """Whether scores mean what they say: ECE, Brier score, reliability."""
+    with shared.refusing():
+        for path in (json, plot):
+            shared.check_target(path)
+        found = [point for file in files for point in _points(file)]
+        results = {"as it is": calibration(found, bins)}
+        temperature = None
+        if fit is not None:
+            temperature = fit_temperature(_points(fit))
+            cooled = [Point(scaled(point.score, temperature), point.right) for point in found]
+            results[f"temperature {temperature:.2f}"] = calibration(cooled, bins)
+        _print_calibration(results)
+        if plot is not None:
+            plot_reliability(results, plot)
+    figures = {name: result.model_dump(mode="json") for name, result in results.items()}
+    _write_json(json, dumps({"temperature": temperature, "results": figures}, indent=2))
+
+
+@eval_app.command(name="compare")
+def compare_results(files: Results, json: Json = None) -> None:
+    """Several results on the same rows, side by side, each tested against the first one."""
+    with shared.refusing():
+        shared.check_target(json)
+        if len(files) < 2:
+            raise InputError("compare takes two files or more")
+        results = {_short(file, files): {row.id: outcome(row) for row in _labelled_results(file)} for file in files}
+        if not set.intersection(*(set(result) for result in results.values())):
+            raise InputError(f"{', '.join(files)}: no row is in all of them")
+        result = compare(results)
+    _print_comparison(result)
+    _write_json(json, result.model_dump_json(indent=2))
+
+
+def _labelled(files: list[str], limit: int | None, counts: dict[str, int]) -> Iterator[Solution]:
+    """The rows of all files; ``counts`` gets how many there are of each."""
+    for file in files:
+        name = Path(file).stem
+        for solution in iterate_solutions(file, limit):
+            if solution.label is None:
+                raise InputError(
+                    f"{file}: row {solution.id} has no field label: expected the index of its first wrong step, or -1"
+                )
+            counts[name] = counts.get(name, 0) + 1
+            yield solution
+
+
+def _labelled_results(file: str) -> Iterator[OutputRow]:
+    try:
+        with open(file, "rb") as lines:
+            for number, line in enumerate(lines, 1):
+                row = _result(f"{file}, line {number}", line)
+                if row.label is None:
+                    raise InputError(f"{file}, line {number}: row {row.id} has no label")
+                yield row
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror or error}") from error
+
+
+def _result(where: str, line: bytes) -> OutputRow:
+    try:
+        return parse_row(line)
+    except ValidationError as error:
+        raise InputError(f"{where}: no row that verify wrote: {error.errors()[0]['msg']}") from error
+
+
+def _points(file: str) -> list[Point]:
+    return points(_labelled_results(file))
+
+
+def _short(file: str, files: Iterable[str]) -> str:
+    """A file's name, with its folder where another one has the same."""
+    names = [Path(other).name for other in files]
+    return Path(file).stem if names.count(Path(file).name) == 1 else str(Path(file).with_suffix(""))
+
+
+def _reductions(row: OutputRow) -> dict[Reduce, float | None]:
+    return {how: verification_score(row, how) if isinstance(row, Verification) else None for how in Reduce}
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror or error}") from error
+
+
+def _write_json(path: Path | None, text: str) -> None:
+    if path is not None:
+        with shared.refusing():
+            write_text(path, text + "\n")
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _print(*tables: Table | str) -> None:
+    console = Console(highlight=False)
+    for table in tables:
+        console.print(table)
+
+
+def _print_processbench(result: EvaluationResult) -> None:
+    table = _table("subset", "F1", "95 %", "error acc.", "correct acc.", "rows", "unscored", "tokens", "s/row")
+    for name, subset in result.subsets.items():
+        table.add_row(
+            Text(name), _share(subset.f1), _range(subset.f1_interval), _share(subset.error_accuracy),
+            _share(subset.correct_accuracy), str(subset.rows), str(subset.unscored), str(subset.tokens),
+            _share(subset.median_seconds),
+        )  # fmt: skip
+    table.add_row("average", _share(result.average_f1), _range(result.average_f1_interval), style="bold")
+    _print(table)
+
+
+def _print_pools(results: list[Scored], count: int) -> None:
+    sizes = list(results[0].accuracy)
+    table = _table("scorer", "steps", "choice", *(f"N={size}" for size in sizes), "95 %", "unscored")
+    for result in results:
+        table.add_row(
+            Text(result.scorer), result.reduce.value if result.reduce else "", result.rule.value if result.rule else "",
+            *(_share(result.accuracy[size]) for size in sizes), _range(result.interval),
+            str(result.unscored) if result.unscored else "",
+        )  # fmt: skip
+    _print(table, f"{count} problems; accuracy in percent.")
+
+
+def _print_calibration(results: dict[str, CalibrationResult]) -> None:
+    table = _table("scores", "steps", "ECE", "Brier")
+    for name, result in results.items():
+        table.add_row(name, str(result.steps), _fine(result.ece), _fine(result.brier))
+    bins = _table("score", "steps", "mean score", "right")
+    for each in next(iter(results.values())).bins:
+        span = f"{each.low:.2f} to {each.high:.2f}"
+        bins.add_row(span, str(each.count), _fine(each.mean_score), _fine(each.right))
+    _print(table, bins)
+
+
+def _print_comparison(result: Comparison) -> None:
+    table = _table("result", "F1", "error acc.", "correct acc.", "F1 more", "95 %", "gained", "lost", "p")
+    for name, figures in result.results.items():
+        shares = [_share(figures.f1), _share(figures.error_accuracy), _share(figures.correct_accuracy)]
+        change = result.differences.get(name)
+        if change is not None:
+            signed = "-" if change.f1 is None else f"{change.f1:+.1f}"
+            counts = [str(change.gained), str(change.lost), f"{change.p_value:.3f}"]
+            shares += [signed, _range(change.f1_interval), *counts]
+        table.add_row(Text(name), *shares)
+    _print(table, f"{result.rows} rows that all have; gained, lost and p (exact McNemar) against the first.")
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _fine(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _range(interval: Interval | None) -> str:
+    return "" if interval is None else f"{interval[0]:.1f} to {interval[1]:.1f}"

@@ -1,0 +1,165 @@
+"""Best of N on fixed pools of candidate solutions, which other PRMs may have scored already."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+
+from genprm.errors import InputError
+from genprm.evaluation import Interval, percentiles
+from genprm.records import Solution, Text
+from genprm.rows import field_error, iterate_rows
+from genprm.search.select import Candidate, Reduce, Rule, choose, reduce_scores
+
+RESAMPLES = 200
+SUBSETS = 20
+"""Random subsets of each size that the accuracy at that size is the mean of."""
+
+
+class PoolCandidate(BaseModel):
+    """One candidate solution."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    steps: tuple[Text, ...] = Field(min_length=1)
+    answer: str | None = None
+    correct: bool
+    prm_step_scores: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    """Name of a PRM -> its score for each step."""
+
+
+class Pool(BaseModel):
+    """A problem and its candidates."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: Text = Field(validation_alias=AliasChoices("id", "problem_id"))
+    problem: Text = Field(min_length=1, validation_alias=AliasChoices("problem", "question"))
+    candidates: tuple[PoolCandidate, ...] = Field(min_length=1)
+
+    def solutions(self) -> Iterator[Solution]:
+        """The candidates, as rows to verify."""
+        for number, candidate in enumerate(self.candidates):
+            yield Solution(id=f"{self.id}/{number}", problem=self.problem, steps=candidate.steps)
+
+
+class Scored(BaseModel):
+    """Accuracies of one way to choose, in percent, by how many candidates there are to choose from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    scorer: str
+    """A PRM's name, or what needs none: ``random``, ``majority``, ``oracle``."""
+    reduce: Reduce | None
+    rule: Rule | None
+    accuracy: dict[int, float]
+    """N -> mean over problems, and over random subsets of N candidates."""
+    interval: Interval
+    """Bootstrap over problems, at the largest N."""
+    unscored: int = 0
+    """Candidates without a score."""
+
+
+def read_pools(path: str, limit: int | None) -> list[Pool]:
+    """Read a file of pools.
+
+    Raises:
+        InputError: the file is missing, empty or broken, or a row is not as expected.
+    """
+    pools: list[Pool] = []
+    for where, row in iterate_rows(path):
+        try:
+            pools.append(Pool.model_validate(row))
+        except ValidationError as error:
+            raise field_error(where, error) from error
+        if limit is not None and len(pools) >= limit:
+            break
+    if not pools:
+        raise InputError(f"{path}: no rows in it")
+    return pools
+
+
+def measure_pools(pools: Sequence[Pool], ours: Mapping[str, Sequence[Mapping[Reduce, float | None]]]) -> list[Scored]:
+    """Accuracy of every scorer, with every reduction and rule.
+
+    Args:
+        pools: the problems.
+        ours: scorer -> for each candidate of each pool, in order, its score by each reduction.
+    """
+    results = [_measure("random", None, None, pools, None), _measure("oracle", None, None, pools, None)]
+    results.append(_measure("majority", None, Rule.MAJORITY, pools, None))
+    theirs = sorted({name for pool in pools for each in pool.candidates for name in each.prm_step_scores})
+    for scorer in (*ours, *theirs):
+        for reduce in Reduce:
+            flat = (
+                [scores[reduce] for scores in ours[scorer]]
+                if scorer in ours
+                else [_their_score(each, scorer, reduce) for pool in pools for each in pool.candidates]
+            )
+            for rule in (Rule.BEST, Rule.WEIGHTED):
+                results.append(_measure(scorer, reduce, rule, pools, flat))
+    return results
+
+
+def _their_score(candidate: PoolCandidate, scorer: str, reduce: Reduce) -> float | None:
+    scores = candidate.prm_step_scores.get(scorer, ())
+    return reduce_scores(scores, reduce)
+
+
+def _measure(
+    scorer: str, reduce: Reduce | None, rule: Rule | None, pools: Sequence[Pool], flat: Sequence[float | None] | None
+) -> Scored:
+    most = min(len(pool.candidates) for pool in pools)
+    sizes = [2**power for power in range(most.bit_length()) if 2**power <= most]
+    rights: dict[int, list[float]] = {size: [] for size in sizes}
+    begin = 0
+    for pool in pools:
+        count = len(pool.candidates)
+        scores = [None] * count if flat is None else list(flat[begin : begin + count])
+        begin += count
+        draw = random.Random(pool.id)
+        for size in sizes:
+            subsets = (
+                [draw.sample(range(count), size) for _ in range(SUBSETS)] if size < count else [list(range(count))]
+            )
+            rights[size].append(sum(_right(pool, subset, scores, scorer, rule) for subset in subsets) / len(subsets))
+    return Scored(
+        scorer=scorer,
+        reduce=reduce,
+        rule=rule,
+        accuracy={size: 100 * sum(values) / len(values) for size, values in rights.items()},
+        interval=_interval(rights[sizes[-1]]),
+        unscored=0 if flat is None else sum(score is None for score in flat),
+    )
+
+
+def _right(pool: Pool, subset: Iterable[int], scores: Sequence[float | None], scorer: str, rule: Rule | None) -> float:
+    members = list(subset)
+    correct = [pool.candidates[index].correct for index in members]
+    if scorer == "oracle":
+        return float(any(correct))
+    if rule is None:
+        return sum(correct) / len(correct)
+    chosen = choose([Candidate(pool.candidates[index].answer, scores[index]) for index in members], rule)
+    # Nothing to go by: as good as a blind draw.
+    return sum(correct) / len(correct) if chosen is None else float(correct[chosen])
+
+
+def _interval(values: Sequence[float]) -> Interval:
+    draw = random.Random(0)
+    means = [100 * sum(draw.choices(values, k=len(values))) / len(values) for _ in range(RESAMPLES)]
+    return percentiles(means)
+
+
+def flatten(pools: Iterable[Pool]) -> Iterator[Solution]:
+    """All candidates of all pools, as rows to verify."""
+    for pool in pools:
+        yield from pool.solutions()
+
+
+def as_json(results: Sequence[Scored]) -> list[dict[str, Any]]:
+    """The results, for a file."""
+    return [result.model_dump(mode="json") for result in results]

@@ -1,0 +1,92 @@
+"""Which of several answers to believe: best of N, majority, and votes weighted by a verifier (GenPRM, appendix A.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from genprm.answers import exact_number
+from genprm.records import StopReason, Verification
+
+
+class Reduce(str, Enum):
+    """How the scores of a solution's steps become one."""
+
+    LAST = "last"
+    MEAN = "mean"
+    MIN = "min"
+    PRODUCT = "product"
+
+
+class Rule(str, Enum):
+    """How one of several candidates is chosen."""
+
+    BEST = "best"
+    """The one with the highest score (best of N)."""
+    WEIGHTED = "weighted"
+    """The answer whose candidates' scores have the highest sum; of them the best candidate."""
+    MAJORITY = "majority"
+    """The answer that most candidates give; scores only choose among equals."""
+
+
+class Candidate(NamedTuple):
+    """A solution, as far as the choice among several looks at it."""
+
+    answer: str | None
+    score: float | None
+    """None: nothing is known. Such a candidate is never the best, and weighs nothing."""
+
+
+def reduce_scores(scores: Sequence[float | None], how: Reduce) -> float | None:
+    """One score for a solution; None if a step has none, or there is no step."""
+    known = [score for score in scores if score is not None]
+    if not known or len(known) < len(scores):
+        return None
+    if how is Reduce.LAST:
+        return known[-1]
+    if how is Reduce.MIN:
+        return min(known)
+    return math.prod(known) if how is Reduce.PRODUCT else sum(known) / len(known)
+
+
+def verification_score(row: Verification, how: Reduce) -> float | None:
+    """One score for a verified solution. Steps behind the first error that nobody asked about do not count."""
+    if row.whole is not None and how is Reduce.LAST:
+        return row.whole.score
+    asked = [step.score for step in row.steps if step.stop_reason is not StopReason.AFTER_ERROR]
+    return reduce_scores(asked, how)
+
+
+def answer_key(answer: str | None) -> Hashable:
+    """What equal answers have in common: the number they are, or their letters without spaces and dollar signs."""
+    if answer is None:
+        return None
+    number = exact_number(answer)
+    return number if number is not None else "".join(answer.split()).strip("$").rstrip(".")
+
+
+def choose(candidates: Sequence[Candidate], rule: Rule) -> int | None:
+    """The index of the candidate to believe; of equals the first. None if there is nothing to go by."""
+    scored = [index for index, candidate in enumerate(candidates) if candidate.score is not None]
+    if rule is Rule.BEST:
+        return max(scored, key=lambda index: (candidates[index].score or 0.0, -index), default=None)
+    weights: dict[Hashable, float] = {}
+    for candidate in candidates:
+        if candidate.answer is not None:
+            weight = 1.0 if rule is Rule.MAJORITY else candidate.score
+            if weight is not None:
+                key = answer_key(candidate.answer)
+                weights[key] = weights.get(key, 0.0) + weight
+    if not weights:
+        return None
+    # Equally many votes: the answer whose candidates are scored higher.
+    support = {key: (weight, _score_of(candidates, key)) for key, weight in weights.items()}
+    best = max(support, key=lambda key: support[key])
+    giving = [i for i, c in enumerate(candidates) if c.answer is not None and answer_key(c.answer) == best]
+    return max(giving, key=lambda index: (candidates[index].score or 0.0, -index))
+
+
+def _score_of(candidates: Sequence[Candidate], key: Hashable) -> float:
+    return sum(c.score or 0.0 for c in candidates if c.answer is not None and answer_key(c.answer) == key)
