@@ -17,6 +17,7 @@ from genprm.errors import (
 from genprm.models.base import ModelBackend, Sampling
 from genprm.records import (
     FailedRow,
+    ParseStatus,
     Segment,
     SegmentKind,
     Solution,
@@ -29,6 +30,7 @@ from genprm.records import (
     parse_row,
 )
 from genprm.verifier import AsyncVerifier, Verifier
+from genprm.votes import VotePlan
 
 __all__ = [
     "AsyncVerifier",
@@ -42,6 +44,7 @@ __all__ = [
     "ModelError",
     "ModelUnavailableError",
     "OutputError",
+    "ParseStatus",
     "Sampling",
     "Segment",
     "SegmentKind",
@@ -54,5 +57,6 @@ __all__ = [
     "Verification",
     "VerificationError",
     "Verifier",
+    "VotePlan",
     "parse_row",
 ]

@@ -1,26 +1,74 @@
-"""One file through the verifier: the work behind `genprm verify` and `genprm eval`."""
+"""One file through the verifier: the work behind `genprm verify` and `eval`. Memory does not grow with the rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, aclosing
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
-from genprm.journal import Journal, fingerprint
+from genprm.errors import OutputError
+from genprm.journal import Journal
 from genprm.options import RunOptions, open_verifier
 from genprm.progress import RowProgress
-from genprm.records import OutputRow, Solution
+from genprm.records import OutputRow, Solution, parse_row
 
 
-async def verify_rows(
-    solutions: Sequence[Solution], options: RunOptions, output: Path | None, say: Callable[[str], None]
-) -> list[OutputRow]:
-    """Verify all ``solutions``; returns their rows in the order of the input.
+class Checked:
+    """Input that was read once and found good, kept in a file of its own until it is used. A context manager.
+
+    Raises:
+        InputError: a row is wrong; raised by what ``solutions`` yields.
+        OutputError: the copy cannot be written.
+    """
+
+    def __init__(self, solutions: Iterable[Solution]) -> None:
+        self.count = 0
+        self._digest = hashlib.sha256()
+        self._copy = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        try:
+            for solution in solutions:
+                line = solution.model_dump_json().encode() + b"\n"
+                self._copy.write(line)
+                self._digest.update(line)
+                self.count += 1
+        except OSError as error:
+            self._copy.close()
+            raise OutputError(f"the copy of the input cannot be kept: {error.strerror or error}") from error
+        except BaseException:
+            self._copy.close()
+            raise
+
+    def __enter__(self) -> Checked:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._copy.close()
+
+    def __iter__(self) -> Iterator[Solution]:
+        self._copy.seek(0)
+        return map(Solution.model_validate_json, self._copy)
+
+    def fingerprint(self, options: dict[str, Any]) -> str:
+        """A hash of everything that the output depends on."""
+        digest = self._digest.copy()
+        digest.update(json.dumps(options, sort_keys=True, default=str).encode())
+        return digest.hexdigest()
+
+
+async def verify_rows(solutions: Checked, options: RunOptions, output: Path, say: Callable[[str], None]) -> None:
+    """Verify all ``solutions``; their rows are in ``output`` at the end, in the order of the input.
 
     Args:
         solutions: the input.
         options: how to verify.
-        output: where the rows are kept as they finish, so that an interrupted run can be continued.
+        output: rows are kept beside it as they finish, so that an interrupted run can be continued.
         say: gets the lines that a user should see.
 
     Raises:
@@ -28,25 +76,31 @@ async def verify_rows(
         SandboxError: no code can be run.
     """
     with ExitStack() as stack:
-        journal = None
-        rows: dict[int, OutputRow] = {}
-        if output is not None:
-            mark = fingerprint(options.fingerprint_fields(), solutions)
-            journal = stack.enter_context(Journal(output, mark))
-            rows = journal.rows
-            if rows:
-                say(f"{len(rows)} of {len(solutions)} rows are done already: going on from {journal.partial}")
-        missing = [index for index in range(len(solutions)) if index not in rows]
-        if missing:
+        journal = stack.enter_context(Journal(output, solutions.fingerprint(options.fingerprint_fields())))
+        done = frozenset(journal.done)
+        if done:
+            say(f"{len(done)} of {solutions.count} rows are done already: going on from {journal.partial}")
+        if len(done) < solutions.count:
             async with open_verifier(options, say) as verifier:
-                progress = stack.enter_context(RowProgress(len(solutions), len(rows)))
-                todo = (solutions[index] for index in missing)
-                async with aclosing(verifier.verify_many(todo, votes=options.votes)) as finished:
+                progress = stack.enter_context(RowProgress(solutions.count, len(done)))
+                numbers: list[int] = []
+                async with aclosing(verifier.verify_many(_missing(solutions, done, numbers))) as finished:
                     async for position, row in finished:
-                        if journal is not None:
-                            journal.add(missing[position], row)
-                        rows[missing[position]] = row
+                        journal.add(numbers[position], row)
                         progress.add(row)
-        if journal is not None:
-            journal.finish()
-    return [rows[index] for index in range(len(solutions))]
+        journal.finish()
+
+
+def _missing(solutions: Iterable[Solution], done: frozenset[int], numbers: list[int]) -> Iterator[Solution]:
+    """The solutions that are not done; ``numbers`` gets each one's number in the input."""
+    for number, solution in enumerate(solutions):
+        if number not in done:
+            numbers.append(number)
+            yield solution
+
+
+def read_results(path: Path) -> Iterator[OutputRow]:
+    """The rows of a finished output, one at a time."""
+    with open(path, "rb") as file:
+        for line in file:
+            yield parse_row(line)

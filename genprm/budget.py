@@ -18,6 +18,8 @@ class Budget(BaseModel):
     """Tokens the model may write for one step, before its judgement is forced."""
     analysis_tokens: int = Field(default=1536, ge=1)
     """How many of them the analysis may take, so that the code gets its turn."""
+    chain_tokens: int | None = Field(default=None, ge=1)
+    """Tokens the model may write for the whole solution; past them every judgement that is left is forced."""
     runs: int = Field(default=3, ge=0)
     """Code runs per step, before the judgement is forced."""
     run_seconds: float = Field(default=5.0, gt=0)

@@ -1,7 +1,7 @@
 """One chain: a model, a budget, a kernel and a transcript, for one pass over one solution.
 
 A style (`genprm.styles`) writes the script of a step in terms of what a chain offers: `write`, `run` and
-`probability_of_yes`. The chain counts the cost, keeps the deadlines and opens a kernel when the first code comes.
+`choose`. The chain counts the cost, keeps the deadlines and opens a kernel when the first code comes.
 """
 
 from __future__ import annotations
@@ -9,20 +9,30 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from genprm.budget import Budget
 from genprm.models.base import Completion, Message, ModelBackend, Sampling
-from genprm.records import Usage
+from genprm.records import ParseStatus, Usage
 from sandbox import RunResult, SandboxTimeoutError, Session
 
 if TYPE_CHECKING:
     from sandbox import Sandbox
 
 T = TypeVar("T")
+
+
+class Reading(NamedTuple):
+    """What was read where a verdict had to stand."""
+
+    score: float | None
+    status: ParseStatus
+
+
 TOP_LOGPROBS = 20
 """Alternatives asked for at a judgement token, as the reference does."""
 RUN_SLACK = 60.0
@@ -45,8 +55,8 @@ class Chain:
         self._sampling = sampling
         self._key = key
         self._session: Session | None = None
-        self._started = time.monotonic()
-        self._deadline = self._started + budget.wall_seconds
+        self._began: float | None = time.monotonic()
+        self._active = 0.0
         self._prompt_tokens = 0
         self._completion_tokens = 0
         self._calls = 0
@@ -65,10 +75,28 @@ class Chain:
             if chain._session is not None:
                 await chain._session.close()
 
+    def pause(self) -> None:
+        """Stop the clock: the chain waits for somebody else."""
+        self._active, self._began = self._elapsed, None
+
+    def resume(self) -> None:
+        """Start the clock again."""
+        self._active, self._began = self._elapsed, time.monotonic()
+
+    @property
+    def _elapsed(self) -> float:
+        return self._active + (0.0 if self._began is None else time.monotonic() - self._began)
+
     @property
     def executes(self) -> bool:
         """Whether code can be run."""
         return self._sandbox is not None
+
+    @property
+    def tokens_left(self) -> int:
+        """Tokens that the model may still write for this solution."""
+        most = self.budget.chain_tokens
+        return sys.maxsize if most is None else max(0, most - self._completion_tokens)
 
     @property
     def usage(self) -> Usage:
@@ -78,7 +106,7 @@ class Chain:
             completion_tokens=self._completion_tokens,
             model_calls=self._calls,
             code_runs=self._runs,
-            seconds=round(time.monotonic() - self._started, 3),
+            seconds=round(self._elapsed, 3),
         )
 
     def render(self, messages: Sequence[Message], prefix: str) -> str:
@@ -94,21 +122,41 @@ class Chain:
         """
         return await self._complete(prompt, stop, max_tokens, 0)
 
-    async def probability_of_yes(self, prompt: str) -> float | None:
-        """P(Yes) / (P(Yes) + P(No)) for the one token after ``prompt`` (GenPRM, section 3.1).
+    async def choose(self, prompt: str, good: str = "Yes", bad: str = "No") -> Reading:
+        """P(good) / (P(good) + P(bad)) for what comes after ``prompt`` (GenPRM, section 3.1). Nothing is sampled.
 
-        None if neither is among the `TOP_LOGPROBS` likeliest tokens. One that is missing there counts as 0.
+        Words of one token are looked up among the `TOP_LOGPROBS` likeliest, whatever their case and the space before
+        them; one that is missing there counts as 0. Where the tokenizer cuts one of them up, both are scored whole:
+        the first piece alone may begin other words too.
         """
+        if not (self._model.is_token(good) and self._model.is_token(bad)):
+            likely, unlikely = await self._in_time(self._model.score(prompt, [good, bad]))
+            self._calls += 1
+            return Reading(1 / (1 + math.exp(min(unlikely - likely, 700.0))), ParseStatus.OK)
         completion = await self._complete(prompt, (), 1, TOP_LOGPROBS)
         if not completion.tokens:
-            return None
-        mass = {"yes": 0.0, "no": 0.0}
+            status = ParseStatus.NO_LOGPROBS if completion.completion_tokens else ParseStatus.EMPTY
+            return Reading(None, status)
+        mass = {good.strip().lower(): 0.0, bad.strip().lower(): 0.0}
         for text, logprob in completion.tokens[0].top.items():
             word = text.strip().lower()
             if word in mass:
                 mass[word] += math.exp(logprob)
-        total = mass["yes"] + mass["no"]
-        return mass["yes"] / total if total > 0 else None
+        yes, no = mass.values()
+        return (
+            Reading(yes / (yes + no), ParseStatus.OK) if yes + no > 0 else Reading(None, ParseStatus.NO_VERDICT_TOKEN)
+        )
+
+    async def step_rewards(self, text: str, marker: str) -> list[float]:
+        """What the model's reward head says at every ``marker`` of ``text``.
+
+        Raises:
+            WallTimeError: the chain's time is up.
+            ModelError: the model has no such head, or failed.
+        """
+        rewards = await self._in_time(self._model.step_rewards(text, marker))
+        self._calls += 1
+        return rewards
 
     async def run(self, code: str) -> RunResult:
         """Run code in this chain's kernel; variables of earlier runs are there, unless the kernel was lost.
@@ -148,7 +196,7 @@ class Chain:
 
     async def _in_time(self, work: Awaitable[T]) -> T:
         try:
-            async with asyncio.timeout_at(asyncio.get_running_loop().time() + self._deadline - time.monotonic()):
+            async with asyncio.timeout(self.budget.wall_seconds - self._elapsed):
                 return await work
         except TimeoutError as error:
             raise WallTimeError from error

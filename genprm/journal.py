@@ -8,28 +8,21 @@ with a fingerprint of the input and the options, and is used only by a run that 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Iterable
+import re
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from genprm.errors import OutputError
-from genprm.records import OutputRow, Solution, Verification, parse_row
+from genprm.records import OutputRow, Verification, parse_row
 
-
-def fingerprint(options: dict[str, Any], solutions: Iterable[Solution]) -> str:
-    """A hash of everything that the output depends on."""
-    digest = hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode())
-    for solution in solutions:
-        digest.update(solution.model_dump_json().encode() + b"\n")
-    return digest.hexdigest()
+_HEAD = b'{"index": %d, "row": '
+_ENTRY = re.compile(rb'\{"index": (\d+), "row": ')
 
 
 class Journal:
-    """The growing output of one run.
+    """The growing output of one run. Of its rows only their places are kept in memory.
 
     Args:
         path: where the output goes in the end.
@@ -42,8 +35,9 @@ class Journal:
     def __init__(self, path: Path, mark: str) -> None:
         self.path = path
         self.partial = path.with_name(path.name + ".partial")
-        self.rows: dict[int, OutputRow] = {}
-        """The rows that an earlier run has finished, by index. Failed ones are not among them: they get another try."""
+        self.done: set[int] = set()
+        """Rows that are finished. Those that an earlier run saw fail are not among them: they get another try."""
+        self._places: dict[int, tuple[int, int]] = {}
         try:
             # Unbuffered: an entry that the disk refuses must not come back when the file is closed.
             self._file = open(self.partial, "ab", buffering=0)  # noqa: SIM115 - closed by __exit__
@@ -53,8 +47,9 @@ class Journal:
             self._lock()
             end = self._recover(mark)
             self._file.truncate(end)
+            self._end = end
             if end == 0:
-                self._append({"fingerprint": mark})
+                self._append(json.dumps({"fingerprint": mark}).encode() + b"\n")
         except OSError as error:
             raise OutputError(f"{self.partial}: {error.strerror or error}") from error
         except OutputError:
@@ -75,11 +70,14 @@ class Journal:
         Raises:
             OutputError: the disk is full, say. What was written before stays readable.
         """
-        self.rows[index] = row
+        head = _HEAD % index
+        data = row.model_dump_json().encode()
         try:
-            self._append({"index": index, "row": row.model_dump(mode="json")})
+            begin = self._append(head + data + b"}\n") + len(head)
         except OSError as error:
             raise OutputError(f"{self.partial}: {error.strerror or error}") from error
+        self._places[index] = (begin, len(data))
+        self.done.add(index)
 
     def finish(self) -> None:
         """Put the output in its place, in the order of the input, and remove the journal.
@@ -89,9 +87,10 @@ class Journal:
         """
         staged = self.path.with_name(self.path.name + ".new")
         try:
-            with open(staged, "wb") as file:
-                for _, row in sorted(self.rows.items()):
-                    file.write(row.model_dump_json().encode() + b"\n")
+            with open(staged, "wb") as file, open(self.partial, "rb") as source:
+                for _, (begin, size) in sorted(self._places.items()):
+                    source.seek(begin)
+                    file.write(source.read(size) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
             staged.replace(self.path)
@@ -100,10 +99,14 @@ class Journal:
             staged.unlink(missing_ok=True)
             raise OutputError(f"{self.path}: {error.strerror or error}") from error
 
-    def _append(self, entry: dict[str, Any]) -> None:
-        data = memoryview(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+    def _append(self, entry: bytes) -> int:
+        """Write a line; returns where it begins."""
+        begin = self._end
+        data = memoryview(entry)
         while data:
             data = data[self._file.write(data) :]
+        self._end = begin + len(entry)
+        return begin
 
     def _lock(self) -> None:
         import fcntl
@@ -121,15 +124,23 @@ class Journal:
                 if not line.endswith(b"\n"):
                     break  # cut off in the middle of a write
                 try:
-                    entry = json.loads(line)
                     if end == 0:
-                        self._check(entry["fingerprint"], mark)
-                    elif isinstance(row := parse_row(json.dumps(entry["row"])), Verification):
-                        self.rows[int(entry["index"])] = row
+                        self._check(json.loads(line)["fingerprint"], mark)
+                    else:
+                        self._take(line, end)
                 except (ValueError, KeyError, TypeError):
                     break
                 end += len(line)
         return end
+
+    def _take(self, line: bytes, begin: int) -> None:
+        head = _ENTRY.match(line)
+        if head is None:
+            raise ValueError("no entry of a journal")
+        data = line[head.end() : -2]
+        if isinstance(parse_row(data), Verification):
+            self._places[int(head[1])] = (begin + head.end(), len(data))
+            self.done.add(int(head[1]))
 
     def _check(self, found: str, mark: str) -> None:
         if found != mark:

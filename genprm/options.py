@@ -11,14 +11,18 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from genprm.aggregate import Aggregate
 from genprm.budget import Budget
 from genprm.errors import ConfigError, InputError
 from genprm.models.base import ModelBackend, Sampling
 from genprm.models.embedded import EMBEDDED
-from genprm.styles import STYLES, GenPRM
+from genprm.styles import STYLES, Direct, Discriminative, GenPRM, History, PRMFormat, Style, ThinkPRM
 from genprm.styles.examples import worked_example
 from genprm.styles.execution import OutputFormat
+from genprm.styles.known import prm_format, style_warning
+from genprm.styles.thinkprm import MAX_ROUNDS
 from genprm.verifier import AsyncVerifier
+from genprm.votes import VotePlan
 from sandbox import Limits, Sandbox
 
 
@@ -26,6 +30,7 @@ class Backend(str, Enum):
     """Where the model runs."""
 
     TRANSFORMERS = "transformers"
+    VLLM = "vllm"
     OPENAI = "openai"
     SCRIPTED = "scripted"
 
@@ -71,17 +76,25 @@ class ModelOptions(BaseModel):
             raise ConfigError("--base-url and --tokenizer go with --backend openai only")
         if self.source is Backend.SCRIPTED and not self.model:
             raise ConfigError("--backend scripted needs --model, the file with the script")
-        if self.adapter and self.source is not Backend.TRANSFORMERS:
-            raise ConfigError("--adapter goes with --backend transformers only; a server loads its adapters itself")
-        if self.adapter and not Path(self.adapter).exists() and self.adapter.count("/") != 1:
+        if self.adapter and self.source is Backend.SCRIPTED:
+            raise ConfigError("--adapter: a script has none")
+        local = self.source in (Backend.TRANSFORMERS, Backend.VLLM)
+        if self.adapter and local and not Path(self.adapter).exists() and self.adapter.count("/") != 1:
             raise InputError(f"{self.adapter}: no such adapter folder")
 
-    async def make_model(self) -> ModelBackend:
+    async def make_model(self, *, reward_head: bool = False) -> ModelBackend:
         """Load or reach the model.
+
+        Args:
+            reward_head: it is to be read by its reward head, not to write.
 
         Raises:
             ModelError: it cannot be had.
         """
+        if reward_head:
+            from genprm.models.reward_head import RewardHead
+
+            return await asyncio.to_thread(RewardHead.load, self.model or "")
         if self.source is Backend.SCRIPTED:
             from genprm.models.scripted import ScriptedModel
 
@@ -89,7 +102,13 @@ class ModelOptions(BaseModel):
         if self.source is Backend.OPENAI:
             from genprm.models.openai_backend import OpenAIModel
 
-            return await OpenAIModel.connect(self.base_url or "", self.model, tokenizer=self.tokenizer)
+            return await OpenAIModel.connect(
+                self.base_url or "", self.model, tokenizer=self.tokenizer, adapter=self.adapter
+            )
+        if self.source is Backend.VLLM:
+            from genprm.models.vllm_backend import VLLMModel
+
+            return await asyncio.to_thread(VLLMModel.load, self.model or EMBEDDED, self.adapter)
         from genprm.models.transformers_backend import TransformersModel
 
         return await asyncio.to_thread(TransformersModel.load, self.model or EMBEDDED, self.adapter)
@@ -99,17 +118,31 @@ class RunOptions(ModelOptions):
     """Everything that decides what a run's output is."""
 
     style: str = "genprm"
+    """A style's name, or two with ``>`` between them: a cheap one, and the one to ask where that is not sure."""
+    sure: float = Field(default=0.9, gt=0.5, le=1)
+    """Least probability of each of the cheap style's verdicts, for it to be taken."""
+    history: History = History.FULL
+    rounds: int = Field(default=1, ge=1, le=MAX_ROUNDS)
+    prm_format: PRMFormat | None = None
+    aggregate: Aggregate | None = None
+    stop_at_first_error: bool = False
     analyze: bool = True
     code: bool = True
     execute: bool = True
     output_format: OutputFormat = OutputFormat.REFERENCE
     example: bool | None = None
     """Whether the model is shown a worked example first; by default only the bare embedded model is."""
-    votes: int = Field(default=1, ge=1)
+    votes: VotePlan = VotePlan()
     seed: int = 0
     temperature: float = Field(default=0.6, ge=0)
     sandbox: str = "docker"
+    in_flight: int | None = Field(default=None, ge=1)
     budget: Budget = Budget()
+
+    @property
+    def style_names(self) -> list[str]:
+        """One style, or the cheap and the dear one."""
+        return self.style.split(">")
 
     def check(self) -> None:
         """Refuse options that contradict each other.
@@ -117,25 +150,78 @@ class RunOptions(ModelOptions):
         Raises:
             ConfigError: they do.
         """
-        if self.style not in STYLES:
-            raise ConfigError(f"--style {self.style}: there is no such style, but {', '.join(STYLES)}")
+        names = self.style_names
+        for name in names:
+            if name not in STYLES:
+                raise ConfigError(f"--style {name}: there is no such style, but {', '.join(STYLES)}")
+        if len(names) > 2 or len(set(names)) < len(names):
+            raise ConfigError(f"--style {self.style}: expected one style, or two different ones with > between them")
         super().check()
+        if self.rounds > 1 and "thinkprm" not in names:
+            raise ConfigError("--rounds goes with --style thinkprm only")
+        if self.rounds > 1 and self.votes.most > 1:
+            raise ConfigError("--rounds goes with one vote: scale sequentially or in parallel")
+        if self.history is not History.FULL and not {"genprm", "direct"} & set(names):
+            raise ConfigError("--history goes with the styles genprm and direct only")
+        if self.prm_format is not None and "discriminative" not in names:
+            raise ConfigError("--prm-format goes with --style discriminative only")
+        if "discriminative" in names and self._prm_format is None:
+            choices = ", ".join(each.value for each in PRMFormat)
+            raise ConfigError(f"--style discriminative: {self.label} is not known: choose --prm-format {choices}")
+        if PRMFormat.QWEN is self._prm_format and "discriminative" in names:
+            self._check_head()
+        if self.stop_at_first_error and self.aggregate is Aggregate.MAJORITY:
+            raise ConfigError("--stop-at-first-error needs the mean over votes: a majority looks at whole chains")
         if not (self.analyze or self.code):
             raise ConfigError("--no-analysis and --no-code together leave nothing to verify with")
 
-    def make_style(self) -> GenPRM:
-        """The style these options describe."""
-        shown = self.is_embedded if self.example is None else self.example
-        return GenPRM(
-            analyze=self.analyze,
-            verify=self.code,
-            output_format=self.output_format,
-            examples=worked_example() if shown else (),
-        )
+    def _check_head(self) -> None:
+        if self.source is not Backend.TRANSFORMERS:
+            raise ConfigError("--prm-format qwen reads a reward head: --backend transformers only")
+        if len(self.style_names) > 1:
+            raise ConfigError("--style: a model with a reward head cannot write, so there is no other style to ask")
+        if self.adapter:
+            raise ConfigError("--adapter does not go with --prm-format qwen")
+
+    @property
+    def _prm_format(self) -> PRMFormat | None:
+        return self.prm_format or prm_format(self.model or "")
+
+    @property
+    def needs_head(self) -> bool:
+        """Whether the model is read by a reward head."""
+        return self.style_names == [Discriminative.name] and self._prm_format is PRMFormat.QWEN
+
+    @property
+    def executes(self) -> bool:
+        """Whether code will be run, so that a sandbox is needed."""
+        return "genprm" in self.style_names and self.code and self.execute
+
+    def make_styles(self) -> list[Style]:
+        """The styles these options describe, the one to ask first at the head."""
+        return [self._make_style(name) for name in self.style_names]
+
+    def _make_style(self, name: str) -> Style:
+        if name == GenPRM.name:
+            shown = self.is_embedded if self.example is None else self.example
+            return GenPRM(
+                analyze=self.analyze,
+                verify=self.code,
+                output_format=self.output_format,
+                examples=worked_example() if shown else (),
+                history=self.history,
+            )
+        if name == Direct.name:
+            return Direct(history=self.history)
+        if name == ThinkPRM.name:
+            return ThinkPRM(rounds=self.rounds)
+        if name == Discriminative.name:
+            return Discriminative(self._prm_format or PRMFormat.RLHFLOW)
+        return STYLES[name]()
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """The options that the output's content depends on; where code runs is not among them."""
-        return self.model_dump(mode="json", exclude={"sandbox"})
+        return self.model_dump(mode="json", exclude={"sandbox", "in_flight"})
 
 
 @asynccontextmanager
@@ -175,10 +261,25 @@ async def open_verifier(options: RunOptions, say: Callable[[str], None]) -> Asyn
     options.check()
     async with AsyncExitStack() as stack:
         sandbox = None
-        if options.code and options.execute:
+        if options.executes:
             sandbox = await stack.enter_async_context(open_sandbox(options.sandbox, options.budget, say))
-        model = await options.make_model()
-        sampling = Sampling(temperature=options.temperature, seed=options.seed)
-        style = options.make_style()
-        async with AsyncVerifier(model, sandbox, style=style, budget=options.budget, sampling=sampling) as verifier:
+        *cheap, style = options.make_styles()
+        model = await options.make_model(reward_head=options.needs_head)
+        async with AsyncVerifier(
+            model, sandbox, style=style, budget=options.budget,
+            sampling=Sampling(temperature=options.temperature, seed=options.seed), votes=options.votes,
+            aggregate=options.aggregate, stop_at_first_error=options.stop_at_first_error,
+            cheap=cheap[0] if cheap else None, sure=options.sure, in_flight=options.in_flight,
+        ) as verifier:  # fmt: skip
+            if any(each.chats for each in (*cheap, style)):
+                model.render([{"role": "user", "content": "?"}], "")  # a model without a template fails here, at once
+            for each in (*cheap, style):
+                if warning := _warning(options, model, each):
+                    say(warning)
             yield verifier
+
+
+def _warning(options: RunOptions, model: ModelBackend, style: Style) -> str | None:
+    if options.source is Backend.SCRIPTED or options.adapter or options.is_embedded or options.example:
+        return None
+    return style_warning(model.name, style.name)

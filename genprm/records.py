@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sandbox import RunResult
 
@@ -52,6 +52,8 @@ class Solution(Record):
     steps: tuple[Text, ...] = Field(min_length=1)
     label: int | None = Field(default=None, ge=NO_ERROR)
     """Gold index of the first wrong step, -1 for none, None if not known."""
+    generator: Text | None = None
+    """Who wrote the solution, if known."""
     answer: Text | None = None
     """The problem's final answer, if known."""
 
@@ -96,7 +98,7 @@ class Verdict(str, Enum):
 
 
 class StopReason(str, Enum):
-    """Why a step's rationale ended. The first four have a score, the others do not."""
+    """Why a step's rationale ended. The first four come with a verdict, or with a parse status that says why not."""
 
     JUDGED = "judged"
     """The model opened its judgement by itself."""
@@ -106,21 +108,50 @@ class StopReason(str, Enum):
     """It had run all the code it may: the judgement was forced."""
     END_OF_TEXT = "end_of_text"
     """It ended its turn without a judgement: the judgement was forced."""
-    NO_VERDICT = "no_verdict"
-    """Neither Yes nor No was among its likeliest tokens at the judgement."""
+    AFTER_ERROR = "after_error"
+    """The first error had been found before it: nobody asked about this step."""
     CONTEXT_FULL = "context_full"
     """The chain had filled the model's context; the steps from here on are unscored."""
     WALL_TIME = "wall_time"
     """The chain had used its wall time; the steps from here on are unscored."""
 
 
+class ParseStatus(str, Enum):
+    """How a verdict was read, or why none could be. Only `OK` comes with a score."""
+
+    OK = "ok"
+    NO_VERDICT_TOKEN = "no_verdict_token"
+    """Neither verdict was among the likeliest tokens where it had to stand."""
+    NO_LOGPROBS = "no_logprobs"
+    """The backend returned no token probabilities."""
+    EMPTY = "empty"
+    """The model wrote nothing."""
+    TRUNCATED = "truncated"
+    """The text was cut off, by the token budget or the context, before this step's verdict."""
+    MISSING = "missing"
+    """The text ended by itself, without a verdict on this step."""
+    UNKNOWN_WORD = "unknown_word"
+    """In the place of the verdict stands something else."""
+    OUT_OF_RANGE = "out_of_range"
+    """The text names a step that does not exist."""
+    NOT_ASKED = "not_asked"
+    """The chain never came to this step; its stop reason says why."""
+
+
 class StepVote(Record):
-    """One chain's verification of one step."""
+    """One chain's verification of one step, or of the solution as a whole."""
 
     score: float | None = Field(ge=0, le=1)
-    """P(Yes) / (P(Yes) + P(No)) at the judgement token; None where there is no verdict."""
+    """P(Yes) / (P(Yes) + P(No)) at the judgement token; 1 or 0 where a style reads a word; None without a verdict."""
     segments: tuple[Segment, ...] = ()
     stop_reason: StopReason
+    parse: ParseStatus = ParseStatus.OK
+
+    @model_validator(mode="after")
+    def _scored_or_not(self) -> StepVote:
+        if (self.score is None) == (self.parse is ParseStatus.OK):
+            raise ValueError("a vote has a score exactly if its parse status is ok")
+        return self
 
     @property
     def verdict(self) -> Verdict | None:
@@ -137,8 +168,18 @@ class StepVerification(Record):
     segments: tuple[Segment, ...] = ()
     """The rationale of the first vote that says what the verdict says."""
     stop_reason: StopReason
+    parse: ParseStatus = ParseStatus.OK
+    """How the shown vote's verdict was read."""
     votes: tuple[StepVote, ...] = ()
     """Every vote, where there was more than one."""
+
+
+class WholeVerification(Record):
+    """The verdict on the solution as a whole, of a style that gives one (ThinkPRM, section 3)."""
+
+    score: float | None = Field(ge=0, le=1)
+    """Mean over the votes that have one."""
+    votes: tuple[StepVote, ...]
 
 
 class Usage(Record):
@@ -174,6 +215,8 @@ class Row(Record):
     """The steps' texts, so that the row can be read by itself."""
     label: int | None = None
     """Gold first error, if the input had one."""
+    generator: str | None = None
+    """Who wrote the solution, if the input said so."""
 
 
 class Verification(Row):
@@ -182,13 +225,18 @@ class Verification(Row):
     first_error: int = Field(ge=NO_ERROR)
     """The first step whose verdict is ``incorrect``, -1 for none. Look at `settled` before relying on it."""
     score: float | None = Field(ge=0, le=1)
-    """The least of the step scores; None if a step is unscored (GenPRM, appendix A.1, "min")."""
+    """The solution's score: that of the whole where the style gives one, else the least of the scores of all steps
+    that were asked about (GenPRM, appendix A.1, "min"); None if one of them is unscored."""
     steps: tuple[StepVerification, ...]
+    whole: WholeVerification | None = None
     unscored: int = Field(ge=0)
-    """Steps without a verdict."""
+    """Steps without a verdict that were asked about; those behind the first error need not have been."""
+    votes: int = Field(default=1, ge=1)
+    """Chains that were drawn."""
     usage: Usage
     model: str
     style: str
+    """With ``>`` in it: a cheap style that was not sure, and the one that was asked after it."""
 
     @property
     def settled(self) -> bool:

@@ -6,6 +6,7 @@ import codecs
 import json
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, BinaryIO
 
 from pydantic import ValidationError
@@ -20,16 +21,19 @@ def read_solutions(path: str, limit: int | None = None) -> list[Solution]:
     Raises:
         InputError: the file is missing, empty or broken, or a row is not as expected.
     """
+    return list(iterate_solutions(path, limit))
+
+
+def iterate_solutions(path: str, limit: int | None = None) -> Iterator[Solution]:
+    """`read_solutions`, a row at a time."""
     if limit is not None and limit < 1:
         raise InputError(f"--limit is {limit}: expected at least 1")
-    rows: list[Solution] = []
-    for where, row in iterate_rows(path):
-        rows.append(_solution(where, row, len(rows)))
-        if limit is not None and len(rows) >= limit:
-            break
-    if not rows:
+    count = 0
+    for where, row in islice(iterate_rows(path), limit):
+        yield _solution(where, row, count)
+        count += 1
+    if not count:
         raise InputError(f"{_name(path)}: no rows in it")
-    return rows
 
 
 def _name(path: str) -> str:

@@ -9,22 +9,23 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
-from genprm.aggregate import combine_chains
+from genprm.aggregate import Aggregate, combine_chains, first_error_by_mean
 from genprm.budget import Budget
-from genprm.chain import Chain, WallTimeError
-from genprm.errors import ConfigError, ContextFullError, ModelError, VerificationError
+from genprm.chain import Chain
+from genprm.errors import ConfigError, ModelError, ModelUnavailableError, VerificationError
 from genprm.models.base import ModelBackend, Sampling
-from genprm.records import MAX_STEPS, FailedRow, OutputRow, Solution, StepVote, StopReason, Usage, Verification
+from genprm.open_chain import OpenChain
+from genprm.records import MAX_STEPS, NO_ERROR, FailedRow, OutputRow, Solution, Verification
 from genprm.styles import GenPRM, Style
 from genprm.tasks import gather_all, map_unordered
+from genprm.votes import VotePlan, is_settled, is_sure
 from sandbox import Limits, Sandbox, SandboxError, SandboxUnavailableError
 
 T = TypeVar("T")
-RETRY_AFTER = (0.5, 3.0)
-"""Seconds to wait before a chain is begun anew, each time that the sandbox failed under it."""
 
 
 class AsyncVerifier:
@@ -36,7 +37,12 @@ class AsyncVerifier:
         style: the prompt format.
         budget: what one chain may cost.
         sampling: how tokens are drawn.
-        in_flight: most chains under way at once; the backend's own ``concurrency`` by default.
+        votes: how many chains a solution gets, unless a call says otherwise.
+        aggregate: how they become one verdict; the style's own way by default.
+        stop_at_first_error: verify nothing behind a solution's first error.
+        cheap: a style that is asked first, with one chain; ``style`` is asked only where it is not sure.
+        sure: least probability of each of the cheap style's verdicts, for it to be taken.
+        in_flight: most chains at work at once; the backend's own ``concurrency`` by default.
     """
 
     def __init__(
@@ -47,6 +53,11 @@ class AsyncVerifier:
         style: Style | None = None,
         budget: Budget | None = None,
         sampling: Sampling | None = None,
+        votes: VotePlan | None = None,
+        aggregate: Aggregate | None = None,
+        stop_at_first_error: bool = False,
+        cheap: Style | None = None,
+        sure: float = 0.9,
         in_flight: int | None = None,
     ) -> None:
         self.model = model
@@ -54,8 +65,15 @@ class AsyncVerifier:
         self.budget = budget or Budget()
         self._sandbox = sandbox
         self._sampling = sampling or Sampling()
+        self._plan = votes or VotePlan()
+        self._aggregate = aggregate
+        self._cheap = cheap
+        self._sure = sure
+        self._stop_at_first_error = stop_at_first_error
         self._chains = asyncio.Semaphore(in_flight or model.concurrency)
-        self._rows = in_flight or model.concurrency
+        # Chains that wait for each other need no slot: with twice as many of them, no slot is idle.
+        waiting = 2 if stop_at_first_error else 1
+        self._rows = max(1, -(-waiting * (in_flight or model.concurrency) // self._plan.first))
 
     @classmethod
     async def from_pretrained(
@@ -106,41 +124,47 @@ class AsyncVerifier:
             if self._sandbox is not None:
                 await self._sandbox.close()
 
-    async def verify(self, problem: str, steps: Sequence[str], *, votes: int = 1, id: str = "solution") -> Verification:
+    async def verify(
+        self, problem: str, steps: Sequence[str], *, votes: int | VotePlan | None = None, id: str = "solution"
+    ) -> Verification:
         """Verify one solution.
 
         Args:
             problem: the problem's text.
             steps: the solution's steps, in order.
-            votes: independent chains; each has its own rationales and its own kernel.
+            votes: independent chains, each with its own rationales and its own kernel; the verifier's by default.
             id: what the result is called.
 
         Raises:
             pydantic.ValidationError: the problem or a step is empty or no text.
             VerificationError: the sandbox or the model failed; nothing is known about the solution.
+            ModelUnavailableError: the model's server is gone.
             sandbox.SandboxUnavailableError: no code can be run at all any more.
         """
         return await self.verify_solution(Solution(id=id, problem=problem, steps=tuple(steps)), votes=votes)
 
-    async def verify_solution(self, solution: Solution, *, votes: int = 1) -> Verification:
+    async def verify_solution(self, solution: Solution, *, votes: int | VotePlan | None = None) -> Verification:
         """`verify`, for a record."""
-        if votes < 1:
+        if isinstance(votes, int) and votes < 1:
             raise ConfigError(f"votes is {votes}: expected at least 1")
         if len(solution.steps) > MAX_STEPS:
             raise VerificationError(f"{len(solution.steps)} steps: at most {MAX_STEPS} can be verified")
+        plan = VotePlan.fixed(votes) if isinstance(votes, int) else votes or self._plan
+        chains: list[OpenChain] = []
         try:
-            done = await gather_all(self._vote(solution, vote) for vote in range(votes))
-        except SandboxUnavailableError:
+            if self._cheap is None:
+                return await self._decide(solution, self.style, plan, chains)
+            return await self._escalate(solution, self._cheap, plan, chains)
+        except (SandboxUnavailableError, ModelUnavailableError):
             raise
         except (ModelError, SandboxError) as error:
             raise VerificationError(f"{type(error).__name__}: {error}") from error
-        usage = done[0][1]
-        for _, cost in done[1:]:
-            usage += cost
-        return combine_chains(solution, [steps for steps, _ in done], usage, self.model.name, self.style.name)
+        finally:
+            for chain in chains:
+                await chain.close()
 
     async def verify_many(
-        self, solutions: Iterable[Solution], *, votes: int = 1
+        self, solutions: Iterable[Solution], *, votes: int | VotePlan | None = None
     ) -> AsyncGenerator[tuple[int, OutputRow], None]:
         """Verify many solutions at once; yields ``(index, row)`` as they finish.
 
@@ -148,6 +172,7 @@ class AsyncVerifier:
         far ahead as there are chains.
 
         Raises:
+            ModelUnavailableError: the model's server is gone.
             sandbox.SandboxUnavailableError: no code can be run at all any more.
         """
 
@@ -156,39 +181,60 @@ class AsyncVerifier:
                 return await self.verify_solution(solution, votes=votes)
             except VerificationError as error:
                 return FailedRow(
-                    id=solution.id, problem=solution.problem, solution=solution.steps, label=solution.label,
+                    id=solution.id,
+                    problem=solution.problem,
+                    solution=solution.steps,
+                    label=solution.label,
+                    generator=solution.generator,
                     error=str(error),
-                )  # fmt: skip
+                )
 
         async with aclosing(map_unordered(row, solutions, self._rows)) as rows:
             async for entry in rows:
                 yield entry
 
-    async def _vote(self, solution: Solution, vote: int) -> tuple[list[StepVote], Usage]:
-        """One chain, begun anew where the sandbox fails under it: its kernel's state cannot be had back."""
-        async with self._chains:
-            for delay in RETRY_AFTER:
-                try:
-                    return await self._run_chain(solution, vote)
-                except SandboxError:
-                    await asyncio.sleep(delay)
-            return await self._run_chain(solution, vote)
+    async def _escalate(self, solution: Solution, cheap: Style, plan: VotePlan, begun: list[OpenChain]) -> Verification:
+        """Take the cheap style's verdict where it is sure, the dear one's elsewhere."""
+        first = await self._decide(solution, cheap, VotePlan(), begun)
+        if is_sure([step.score for step in first.steps], first.first_error, self._sure):
+            return first
+        second = await self._decide(solution, self.style, plan, begun)
+        usage = first.usage + second.usage
+        usage = usage.model_copy(update={"seconds": round(first.usage.seconds + second.usage.seconds, 3)})
+        return second.model_copy(update={"usage": usage, "style": f"{cheap.name}>{self.style.name}"})
 
-    async def _run_chain(self, solution: Solution, vote: int) -> tuple[list[StepVote], Usage]:
+    async def _decide(self, solution: Solution, style: Style, plan: VotePlan, begun: list[OpenChain]) -> Verification:
+        """Draw votes until the outcome is settled. ``begun`` gets all chains; the caller closes them."""
+        aggregate = self._aggregate or style.aggregate
+        chains: list[OpenChain] = []
+        drawn = plan.first
+        while True:
+            new = [self._begin(solution, style, vote) for vote in range(len(chains), drawn)]
+            chains, begun[len(begun) :] = [*chains, *new], new
+            if self._stop_at_first_error and style.stepwise:
+                await self._to_first_error(chains, len(solution.steps))
+            else:
+                await gather_all(chain.advance(len(solution.steps) + 1) for chain in chains)
+            said = [chain.said for chain in chains]
+            if is_settled(said, plan, aggregate):
+                break
+            drawn = min(plan.most, drawn + 1)
+        return combine_chains(
+            solution, said, self.model.name, style.name,
+            aggregate=aggregate, stop_at_first_error=self._stop_at_first_error,
+        )  # fmt: skip
+
+    async def _to_first_error(self, chains: Sequence[OpenChain], steps: int) -> None:
+        """Take all chains forward together, no step further than the first one that they find wrong."""
+        for step in range(1, steps + 2):
+            await gather_all(chain.advance(step) for chain in chains)
+            if first_error_by_mean([chain.said for chain in chains]) != NO_ERROR:
+                return
+
+    def _begin(self, solution: Solution, style: Style, vote: int) -> OpenChain:
         key = f"{solution.id}/{vote}"
-        steps: list[StepVote] = []
-        async with Chain.open(self.model, self._sandbox, self.budget, self._sampling, key) as chain:
-            stopped = StopReason.NO_VERDICT
-            try:
-                async with aclosing(self.style.verify(chain, solution)) as votes:
-                    async for step in votes:
-                        steps.append(step)
-            except WallTimeError:
-                stopped = StopReason.WALL_TIME
-            except ContextFullError:
-                stopped = StopReason.CONTEXT_FULL
-            missing = len(solution.steps) - len(steps)
-            return [*steps, *[StepVote(score=None, stop_reason=stopped)] * missing], chain.usage
+        begin = partial(Chain.open, self.model, self._sandbox, self.budget, self._sampling, key)
+        return OpenChain(solution, style, begin, self._chains)
 
 
 class Verifier:
@@ -226,11 +272,13 @@ class Verifier:
     ) -> None:
         self.close()
 
-    def verify(self, problem: str, steps: Sequence[str], *, votes: int = 1, id: str = "solution") -> Verification:
+    def verify(
+        self, problem: str, steps: Sequence[str], *, votes: int | VotePlan | None = None, id: str = "solution"
+    ) -> Verification:
         """See `AsyncVerifier.verify`."""
         return self._call(self._verifier.verify(problem, steps, votes=votes, id=id))
 
-    def verify_many(self, solutions: Iterable[Solution], *, votes: int = 1) -> list[OutputRow]:
+    def verify_many(self, solutions: Iterable[Solution], *, votes: int | VotePlan | None = None) -> list[OutputRow]:
         """Verify many solutions at once; returns the rows in the order of the input."""
 
         async def collect() -> list[OutputRow]:

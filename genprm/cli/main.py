@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from genprm.cli.evaluate import eval_app
 from genprm.cli.sandbox import app as sandbox_app
-from genprm.cli.verify import eval_app, verify
+from genprm.cli.verify import verify
 from rationale_synth.cli import label, synth_app
 
 app = typer.Typer(

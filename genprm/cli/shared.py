@@ -8,6 +8,7 @@ import inspect
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -17,11 +18,13 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 from pydantic import ValidationError
 
+from genprm.aggregate import Aggregate
 from genprm.budget import Budget
-from genprm.errors import GenprmError, InputError, OutputError
+from genprm.errors import ConfigError, GenprmError, InputError, OutputError
 from genprm.options import Backend, RunOptions
-from genprm.styles import STYLES
+from genprm.styles import STYLES, History, PRMFormat
 from genprm.styles.execution import OutputFormat
+from genprm.votes import VotePlan
 from sandbox import SandboxError
 
 T = TypeVar("T")
@@ -62,7 +65,9 @@ Adapter = Annotated[str | None, typer.Option(help="LoRA adapter for the model: f
 BackendOption = Annotated[Backend | None, typer.Option("--backend", help="Where the model runs.")]
 BaseUrl = Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server, ending in /v1.")]
 Tokenizer = Annotated[str | None, typer.Option(help="With --base-url: hub id or folder of the model's tokenizer.")]
-StyleOption = Annotated[str, typer.Option("--style", help="Prompt format: " + ", ".join(STYLES) + ".")]
+StyleOption = Annotated[
+    str, typer.Option("--style", metavar="STYLE[>STYLE]", help="How to verify: " + ", ".join(STYLES) + ".")
+]
 Analysis = Annotated[bool, typer.Option("--analysis/--no-analysis", help="Let the model argue before it writes code.")]
 Code = Annotated[bool, typer.Option("--code/--no-code", help="Let the model write code.")]
 Execute = Annotated[bool, typer.Option("--execute/--no-execute", help="Run the code it writes.")]
@@ -75,7 +80,29 @@ Example = Annotated[
         "--example/--no-example", help="Show a worked example first. Default: only to the bare embedded model."
     ),
 ]
-Votes = Annotated[int, typer.Option(help="Independent verifications per solution, each with its own kernel.")]
+Votes = Annotated[
+    str, typer.Option(metavar="N|auto", help="Chains per solution; auto: only as many as the outcome needs.")
+]
+MaxVotes = Annotated[int, typer.Option(help="With --votes auto: most chains per solution.")]
+Confidence = Annotated[
+    float, typer.Option(help="With --votes auto: how sure the outcome must be. 1: only votes without effect are saved.")
+]
+AggregateOption = Annotated[
+    Aggregate | None, typer.Option("--aggregate", help="Mean score per step, or the first error most chains name.")
+]
+HistoryOption = Annotated[
+    History, typer.Option("--history", help="What a step's turn sees of the earlier ones (genprm, direct).")
+]
+Rounds = Annotated[int, typer.Option(help="thinkprm: times the chain is made to go on, the first included.")]
+PRMFormatOption = Annotated[
+    PRMFormat | None, typer.Option("--prm-format", help="discriminative: the model's format, if its name is not known.")
+]
+StopAtError = Annotated[
+    bool, typer.Option("--stop-at-first-error", help="Verify nothing behind a solution's first error.")
+]
+Sure = Annotated[float, typer.Option(help="With --style CHEAP>DEAR: how sure the cheap verdicts must be to be taken.")]
+ChainTokens = Annotated[int | None, typer.Option(help="Tokens the model may write for a solution.")]
+InFlight = Annotated[int | None, typer.Option(help="Chains at work at once. Default: what suits the backend.")]
 SandboxOption = Annotated[str, typer.Option("--sandbox", help="Where code runs: docker, local or unix:DIRECTORY.")]
 Seed = Annotated[int, typer.Option(help="Seed of the random draws.")]
 Temperature = Annotated[float, typer.Option(help="0 takes the likeliest token.")]
@@ -118,10 +145,20 @@ def run_options(
     execute: Execute = True,
     output_format: Format = OutputFormat.REFERENCE,
     example: Example = None,
-    votes: Votes = 1,
+    history: HistoryOption = History.FULL,
+    rounds: Rounds = 1,
+    prm_format: PRMFormatOption = None,
+    votes: Votes = "1",
+    max_votes: MaxVotes = 8,
+    confidence: Confidence = 0.95,
+    aggregate: AggregateOption = None,
+    stop_at_first_error: StopAtError = False,
+    sure: Sure = 0.9,
+    in_flight: InFlight = None,
     sandbox: SandboxOption = "docker",
     seed: Seed = 0,
     temperature: Temperature = 0.6,
+    chain_tokens: ChainTokens = None,
     step_tokens: StepTokens = 2048,
     analysis_tokens: AnalysisTokens = None,
     runs: Runs = 3,
@@ -135,6 +172,7 @@ def run_options(
         pydantic.ValidationError: a value is out of range.
     """
     budget = Budget(
+        chain_tokens=chain_tokens,
         step_tokens=step_tokens,
         analysis_tokens=max(1, step_tokens * 3 // 4) if analysis_tokens is None else analysis_tokens,
         runs=runs,
@@ -143,11 +181,23 @@ def run_options(
     )
     options = RunOptions(
         backend=backend, model=model, adapter=adapter, base_url=base_url, tokenizer=tokenizer, style=style,
-        analyze=analysis, code=code, execute=execute, output_format=output_format, example=example, votes=votes,
-        seed=seed, temperature=temperature, sandbox=sandbox, budget=budget,
+        analyze=analysis, code=code, execute=execute, output_format=output_format, example=example, history=history,
+        rounds=rounds, prm_format=prm_format, votes=_vote_plan(votes, max_votes, confidence), aggregate=aggregate,
+        stop_at_first_error=stop_at_first_error, sure=sure, in_flight=in_flight, seed=seed, temperature=temperature,
+        sandbox=sandbox, budget=budget,
     )  # fmt: skip
     options.check()
     return options
+
+
+def _vote_plan(votes: str, most: int, confidence: float) -> VotePlan:
+    if votes == "auto":
+        if most < 2:
+            raise ConfigError(f"--max-votes is {most}: expected at least 2")
+        return VotePlan.adaptive(most, confidence)
+    if not (votes.isascii() and votes.isdecimal()) or int(votes) < 1:
+        raise ConfigError(f"--votes {votes}: expected a number from 1 on, or auto")
+    return VotePlan.fixed(int(votes))
 
 
 def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -182,6 +232,16 @@ def first(rows: Iterable[T], limit: int | None) -> Iterable[T]:
     if limit is not None and limit < 1:
         raise InputError(f"--limit is {limit}: expected at least 1")
     return islice(rows, limit)
+
+
+@contextmanager
+def rows_file(target: Path | None) -> Iterator[Path]:
+    """Where a command's rows go: ``target``, or a place that is gone afterwards."""
+    if target is not None:
+        yield target
+        return
+    with tempfile.TemporaryDirectory(prefix="genprm-") as folder:
+        yield Path(folder) / "rows.jsonl"
 
 
 def check_target(path: Path | None) -> None:

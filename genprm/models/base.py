@@ -8,6 +8,8 @@ from enum import Enum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from genprm.errors import ModelError
+
 Message = dict[str, str]
 """A chat message: ``role`` and ``content``."""
 
@@ -83,6 +85,35 @@ class ModelBackend(abc.ABC):
             ContextFullError: the prompt fills the model's context.
             ModelError: the model or its server failed.
         """
+
+    async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
+        """How likely the model is to go on with each of these texts, none of which it writes.
+
+        Args:
+            prompt: as for `complete`.
+            continuations: texts that are not empty.
+
+        Returns:
+            For each the natural log of its probability, summed over its tokens.
+
+        Raises:
+            ContextFullError: prompt and text are longer than the model's context.
+            ModelError: the model or its server failed, or cannot do this.
+        """
+        raise ModelError(f"{self.name}: the probability of a given text cannot be had from this backend")
+
+    async def step_rewards(self, text: str, marker: str) -> list[float]:
+        """What a reward head says at every ``marker`` of ``text``: the probability that the step before it is right.
+
+        Raises:
+            ContextFullError: the text is longer than the model's context.
+            ModelError: the model has no such head.
+        """
+        raise ModelError(f"{self.name} is a language model without a reward head")
+
+    def is_token(self, word: str) -> bool:
+        """Whether the model reads and writes this word as one token."""
+        return True
 
     @abc.abstractmethod
     def render(self, messages: Sequence[Message], prefix: str) -> str:

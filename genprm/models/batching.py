@@ -45,6 +45,8 @@ class Request:
     sampling: Sampling
     resolve: Callable[[Completion | Exception], None]
     """Called once, in the decoding thread, with what came of it."""
+    forced: Sequence[int] = ()
+    """Tokens to take instead of drawn ones: how likely they are is all that is asked."""
     cancelled: bool = False
     """Set by the caller when nobody waits for it any more."""
     written: list[int] = field(default_factory=list)
@@ -163,11 +165,11 @@ class Batcher:
         assert request is not None
         self._clock += 1
         slot.used = self._clock
-        token = _draw(logits, request)
+        token = request.forced[len(request.written)] if request.forced else _draw(logits, request)
         if request.logprobs:
             # Also where the model ends its text: what else it might have said is what a judgement is read from.
             request.choices.append(self._choice(logits, token, request.logprobs))
-        if token in self._end_tokens:
+        if token in self._end_tokens and not request.forced:
             self._finish(slot, FinishReason.STOP, None)
             return
         request.written.append(token)

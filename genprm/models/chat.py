@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,18 @@ def render_chat(tokenizer: Any, messages: Sequence[Message], prefix: str) -> str
     except TemplateError as error:
         raise ModelError(f"the chat template of {tokenizer.name_or_path} refuses: {first_line(error)}") from error
     return str(text) + prefix
+
+
+def is_one_token(tokenizer: Any, word: str) -> bool:
+    """Whether a word is a single token, as it stands."""
+    return len(tokenizer.encode(word, add_special_tokens=False)) == 1
+
+
+def split_tokens(tokenizer: Any, prompt: str, text: str) -> tuple[list[int], list[int]]:
+    """The tokens of ``prompt`` and those of ``text`` behind it, without a new cut at the seam."""
+    encode = functools.partial(tokenizer.encode, add_special_tokens=False)
+    before, whole = encode(prompt), encode(prompt + text)
+    return (before, whole[len(before) :]) if whole[: len(before)] == before else (before, encode(text))
 
 
 def load_tokenizer(name: str, **options: Any) -> Any:

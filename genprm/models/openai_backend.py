@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,15 +18,21 @@ import httpx
 
 from genprm.errors import ContextFullError, ModelError, ModelUnavailableError
 from genprm.models.base import Completion, FinishReason, Message, ModelBackend, Sampling, TokenChoice
-from genprm.models.chat import load_tokenizer, render_chat
+from genprm.models.chat import is_one_token, load_tokenizer, render_chat, split_tokens
+from genprm.tasks import gather_all
 
 ATTEMPTS = 4
-"""Tries of a request that the server did not answer, or answered with "busy" or "failed"."""
+"""Tries of a request on which the server fails (status 500): another try may do, but the request may be the cause."""
+PATIENCE = 300.0
+"""Seconds for which a server that is busy, gone or starting up is asked again."""
 FIRST_WAIT = 0.5
-"""Seconds before the second try; doubled before each further one."""
+"""Seconds before the second try; doubled before each further one, up to `LONGEST_WAIT`."""
+LONGEST_WAIT = 10.0
 REQUEST_DEADLINE = 600.0
 """Seconds for one request."""
 IN_FLIGHT = 64
+COMES_BACK = (408, 429, 502, 503, 504)
+"""Statuses of a server, or of what stands before it, that will serve the same request later."""
 CONTEXT_FULL = re.compile(r"context[ _](length|size|window)|maximum model length", re.IGNORECASE)
 """How servers say that a prompt and what it asks for are longer than the context."""
 
@@ -37,11 +45,24 @@ class OpenAIModel(ModelBackend):
         model: the model's name at the server.
         tokenizer: hub id or folder of its tokenizer; the model's name by default.
         api_key: sent as a bearer token; ``$OPENAI_API_KEY`` by default.
+        adapter: the name under which the server has a LoRA adapter for the model.
+        patience: seconds for which a server that is not there is asked again.
     """
 
-    def __init__(self, base_url: str, model: str, *, tokenizer: str | None = None, api_key: str | None = None) -> None:
-        self.name = model
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        tokenizer: str | None = None,
+        api_key: str | None = None,
+        adapter: str | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
+        self.name = model if adapter is None else f"{model}+{adapter}"
         self.concurrency = IN_FLIGHT
+        self._asked_for = adapter or model
+        self._patience = patience
         self._tokenizer: Any = load_tokenizer(tokenizer or model)
         key = api_key or os.environ.get("OPENAI_API_KEY", "")
         self._client = httpx.AsyncClient(
@@ -53,25 +74,35 @@ class OpenAIModel(ModelBackend):
 
     @classmethod
     async def connect(
-        cls, base_url: str, model: str | None, *, tokenizer: str | None = None, api_key: str | None = None
+        cls,
+        base_url: str,
+        model: str | None,
+        *,
+        tokenizer: str | None = None,
+        api_key: str | None = None,
+        adapter: str | None = None,
+        patience: float = PATIENCE,
     ) -> OpenAIModel:
-        """Look up what the server serves, and check that ``model`` is among it.
+        """Look up what the server serves, and check that ``model`` and ``adapter`` are among it.
 
         Raises:
-            ModelError: no server answers there, or it does not know the model.
+            ModelError: no server answers there, or it does not know them.
         """
         served = await _served_models(base_url, api_key or os.environ.get("OPENAI_API_KEY", ""))
         if model is None and len(served) != 1:
             raise ModelError(f"{base_url} serves {', '.join(served) or 'no model'}: choose one with --model")
-        if model is not None and served and model not in served:
-            raise ModelError(f"{base_url} does not serve {model!r}, but {', '.join(served)}")
-        return cls(base_url, model or served[0], tokenizer=tokenizer, api_key=api_key)
+        for name in (model, adapter):
+            if name is not None and served and name not in served:
+                kind = "adapter" if name is adapter else "model"
+                raise ModelError(f"{base_url} does not serve the {kind} {name!r}, but {', '.join(served)}")
+        name = model or served[0]
+        return cls(base_url, name, tokenizer=tokenizer, api_key=api_key, adapter=adapter, patience=patience)
 
     async def complete(
         self, prompt: str, *, stop: Sequence[str], max_tokens: int, logprobs: int = 0, n: int = 1, sampling: Sampling
     ) -> list[Completion]:
         body = {
-            "model": self.name, "prompt": prompt, "stop": list(stop) or None, "max_tokens": max_tokens, "n": n,
+            "model": self._asked_for, "prompt": prompt, "stop": list(stop) or None, "max_tokens": max_tokens, "n": n,
             "logprobs": logprobs or None, "temperature": sampling.temperature, "top_p": sampling.top_p,
             "top_k": sampling.top_k, "seed": sampling.seed, "add_special_tokens": False,
         }  # fmt: skip
@@ -84,6 +115,30 @@ class OpenAIModel(ModelBackend):
             return [_completion(choice, usage, n) for choice in choices]
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{self.name}: the server's answer is not a completion: {error!r}") from error
+
+    async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
+        return await gather_all(self._logprob(prompt, text) for text in continuations)
+
+    async def _logprob(self, prompt: str, text: str) -> float:
+        """By the prompt's own log-probabilities, which vLLM and SGLang return where a prompt is echoed."""
+        tokens, forced = split_tokens(self._tokenizer, prompt, text)
+        body = {
+            "model": self._asked_for, "prompt": [*tokens, *forced], "max_tokens": 1, "logprobs": 1, "echo": True,
+            "temperature": 0,
+        }  # fmt: skip
+        answer = await self._post(body)
+        try:
+            values = answer["choices"][0]["logprobs"]["token_logprobs"][len(tokens) : len(tokens) + len(forced)]
+            if len(values) != len(forced):
+                raise ValueError(f"{len(values)} log-probabilities, not {len(forced)}")
+            return sum(float(value) for value in values)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ModelError(
+                f"{self.name}: the server does not echo a prompt's log-probabilities: {error!r}"
+            ) from error
+
+    def is_token(self, word: str) -> bool:
+        return is_one_token(self._tokenizer, word)
 
     def render(self, messages: Sequence[Message], prefix: str) -> str:
         return render_chat(self._tokenizer, messages, prefix)
@@ -102,8 +157,10 @@ class OpenAIModel(ModelBackend):
                 body = {**body, "max_tokens": body["max_tokens"] // 2}
 
     async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
-        wait = FIRST_WAIT
-        for attempt in range(1, ATTEMPTS + 1):
+        begun = time.monotonic()
+        wait, failures = FIRST_WAIT, 0
+        while True:
+            told = 0.0
             try:
                 response = await self._client.post("completions", json=body)
             except httpx.TransportError as error:
@@ -112,14 +169,29 @@ class OpenAIModel(ModelBackend):
                 if response.status_code < 400:
                     return _object(response, self.name)
                 problem = f"status {response.status_code}: {response.text[:300]}"
-                if response.status_code == 400 and CONTEXT_FULL.search(response.text):
-                    raise ContextFullError(f"{self.name}: {problem}")
-                if response.status_code < 500 and response.status_code not in (408, 429):
-                    raise ModelError(f"{self.name}: the server refuses: {problem}")
-            if attempt < ATTEMPTS:
-                await asyncio.sleep(wait)
-                wait *= 2
-        raise ModelUnavailableError(f"{self.name}: no answer after {ATTEMPTS} tries, last {problem}")
+                told = self._must_wait(response, problem)
+                failures += response.status_code not in COMES_BACK
+            if failures >= ATTEMPTS:
+                raise ModelError(f"{self.name}: the server failed {ATTEMPTS} times, last {problem}")
+            pause = max(told, wait * random.uniform(0.5, 1.0))  # so that not all come back at once
+            if time.monotonic() - begun + pause > self._patience:
+                raise ModelUnavailableError(f"{self.name}: no answer for {self._patience:g} s, last {problem}")
+            await asyncio.sleep(pause)
+            wait = min(2 * wait, LONGEST_WAIT)
+
+    def _must_wait(self, response: httpx.Response, problem: str) -> float:
+        """Seconds that a server which refuses for now asks for.
+
+        Raises:
+            ModelError: it refuses for good.
+        """
+        status = response.status_code
+        if status == 400 and CONTEXT_FULL.search(response.text):
+            raise ContextFullError(f"{self.name}: {problem}")
+        if status < 500 and status not in COMES_BACK:
+            raise ModelError(f"{self.name}: the server refuses: {problem}")
+        told = response.headers.get("retry-after", "")
+        return float(told) if told.isascii() and told.isdecimal() else 0.0
 
 
 def _object(response: httpx.Response, name: str) -> dict[str, Any]:
@@ -142,14 +214,12 @@ async def _served_models(base_url: str, key: str) -> list[str]:
 
 def _completion(choice: dict[str, Any], usage: dict[str, Any], n: int) -> Completion:
     logprobs = choice.get("logprobs") or {}
+    names, values = logprobs.get("tokens") or [], logprobs.get("token_logprobs") or []
+    # Some servers name the written token only, or fewer alternatives than were asked for.
+    alternatives = logprobs.get("top_logprobs") or [None] * len(names)
     tokens = [
         TokenChoice(text=text, logprob=value, top=top or {text: value})
-        for text, value, top in zip(
-            logprobs.get("tokens") or [],
-            logprobs.get("token_logprobs") or [],
-            logprobs.get("top_logprobs") or [],
-            strict=True,
-        )
+        for text, value, top in zip(names, values, alternatives, strict=True)
     ]
     return Completion(
         text=choice["text"],

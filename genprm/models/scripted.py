@@ -35,6 +35,8 @@ class Rule(BaseModel):
     """Instead of one text: several, of which the seed chooses."""
     yes: float | None = None
     """Instead of a text: P(Yes) of one judgement token; P(No) is the rest."""
+    choice: dict[str, float] = {}
+    """Instead of a text: one token of which these are the likeliest, with their probabilities."""
     seconds: float = 0.0
     """How long it takes."""
 
@@ -78,8 +80,9 @@ class ScriptedModel(ModelBackend):
 
     def _completion(self, prompt: str, rule: Rule, stop: Sequence[str], max_tokens: int) -> Completion:
         prompt_tokens = len(prompt.split())
-        if rule.yes is not None:
-            top = {"Yes": _log(rule.yes), "No": _log(1 - rule.yes)}
+        choice = rule.choice if rule.yes is None else {"Yes": rule.yes, "No": 1 - rule.yes}
+        if choice:
+            top = {word: _log(probability) for word, probability in choice.items()}
             text = max(top, key=top.__getitem__)
             token = TokenChoice(text=text, logprob=top[text], top=top)
             return Completion(

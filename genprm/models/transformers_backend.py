@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from genprm.errors import ConfigError, ContextFullError, ModelError
 from genprm.models.base import Completion, Message, ModelBackend, Sampling
-from genprm.models.chat import first_line, load_tokenizer, render_chat
+from genprm.models.chat import first_line, is_one_token, load_tokenizer, render_chat, split_tokens
 from genprm.models.embedded import EMBEDDED, embedded_folder
 
 if TYPE_CHECKING:
@@ -92,7 +92,13 @@ class TransformersModel(ModelBackend):
         return list(await asyncio.gather(*work))
 
     async def _one(
-        self, tokens: list[int], stop: Sequence[str], max_tokens: int, logprobs: int, sampling: Sampling
+        self,
+        tokens: list[int],
+        stop: Sequence[str],
+        max_tokens: int,
+        logprobs: int,
+        sampling: Sampling,
+        forced: Sequence[int] = (),
     ) -> Completion:
         from genprm.models.batching import Request
 
@@ -113,12 +119,25 @@ class TransformersModel(ModelBackend):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(settle, outcome)
 
-        request = Request(tokens, stop, max_tokens, logprobs, sampling, resolve)
+        request = Request(tokens, stop, max_tokens, logprobs, sampling, resolve, forced)
         self._batcher.submit(request)
         try:
             return await future
         finally:
             request.cancelled = True
+
+    async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
+        return list(await asyncio.gather(*(self._logprob(prompt, text) for text in continuations)))
+
+    async def _logprob(self, prompt: str, text: str) -> float:
+        tokens, forced = split_tokens(self._tokenizer, prompt, text)
+        if len(tokens) + len(forced) > self._context:
+            raise ContextFullError(f"{len(tokens) + len(forced)} tokens do not fit the context of {self._context}")
+        completion = await self._one(tokens, (), len(forced), 1, Sampling(temperature=0), forced)
+        return sum(token.logprob for token in completion.tokens)
+
+    def is_token(self, word: str) -> bool:
+        return is_one_token(self._tokenizer, word)
 
     def render(self, messages: Sequence[Message], prefix: str) -> str:
         return render_chat(self._tokenizer, messages, prefix)

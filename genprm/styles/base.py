@@ -1,10 +1,11 @@
-"""What a style is: the script by which a model verifies one step after the other."""
+"""What a style is: the script by which a model verifies a solution."""
 
 from __future__ import annotations
 
 import abc
 from collections.abc import AsyncGenerator
 
+from genprm.aggregate import Aggregate
 from genprm.chain import Chain
 from genprm.records import Solution, StepVote
 
@@ -13,10 +14,18 @@ class Style(abc.ABC):
     """A prompt format, its parser and the order of events in it."""
 
     name: str
+    aggregate = Aggregate.MEAN
+    """How its votes are put together unless somebody says otherwise."""
+    stepwise = True
+    """Whether it goes from step to step, so that it can be left behind any of them."""
+    writes_code = False
+    """Whether the model is let write code."""
+    chats = True
+    """Whether it needs the model's chat template."""
 
     @abc.abstractmethod
     def verify(self, chain: Chain, solution: Solution) -> AsyncGenerator[StepVote, None]:
-        """Yield one vote per step, in order.
+        """Yield one vote per step, in order; then, if the style judges the solution as a whole, one more.
 
         Raises (while iterating):
             WallTimeError: the chain's time is up.

@@ -27,6 +27,7 @@ so that score, verdict and transcript always agree.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from enum import Enum
 
 from genprm.chain import Chain
 from genprm.models.base import FinishReason, Message
@@ -49,6 +50,17 @@ JUDGEMENT_END = "}$\n</output>\n"
 WORDS = {Verdict.CORRECT: "Yes", Verdict.INCORRECT: "No"}
 
 
+class History(str, Enum):
+    """What a step's judgement sees of the earlier ones. An early verdict that is wrong drags later ones with it."""
+
+    FULL = "full"
+    """Rationales and verdicts, as the released models were trained."""
+    RATIONALES = "rationales"
+    """Arguments, code and outputs, but no verdict."""
+    NONE = "none"
+    """Nothing but the steps themselves. Variables of earlier code are there all the same."""
+
+
 class GenPRM(Style):
     """GenPRM, with all of its parts (the paper's Table 5) or some of them.
 
@@ -57,6 +69,7 @@ class GenPRM(Style):
         verify: let it write code.
         output_format: how a run is told to the model.
         examples: chat turns that show the format to a model that was not trained on it.
+        history: what a step's turn sees of the earlier ones.
     """
 
     name = "genprm"
@@ -68,16 +81,23 @@ class GenPRM(Style):
         verify: bool = True,
         output_format: OutputFormat = OutputFormat.REFERENCE,
         examples: Sequence[Message] = (),
+        history: History = History.FULL,
     ) -> None:
         self._analyze = analyze
         self._verify = verify
         self._output_format = output_format
         self._examples = list(examples)
+        self._history = history
+        self.writes_code = verify
 
     async def verify(self, chain: Chain, solution: Solution) -> AsyncGenerator[StepVote, None]:
-        messages: list[Message] = [{"role": "system", "content": SYSTEM}, *self._examples]
+        opening: list[Message] = [{"role": "system", "content": SYSTEM}, *self._examples]
+        messages = list(opening)
         for index, step in enumerate(solution.steps):
             asked = f"Question: {solution.problem}\n\n{step}" if index == 0 else step
+            if self._history is History.NONE:
+                seen = "\n\n".join(solution.steps[: index + 1])
+                messages, asked = list(opening), f"Question: {solution.problem}\n\n{seen}"
             messages.append({"role": "user", "content": asked})
             turn = _Turn(chain, messages, index + 1, self._output_format)
             if self._analyze:
@@ -85,7 +105,17 @@ class GenPRM(Style):
             if self._verify:
                 await turn.check()
             yield await turn.judge()
-            messages.append({"role": "assistant", "content": turn.text})
+            kept = turn.text if self._history is History.FULL else turn.text.partition(OUTPUT_OPEN)[0]
+            messages.append({"role": "assistant", "content": kept})
+
+
+class Direct(GenPRM):
+    """Yes or No at once, without a rationale (GenPRM, Table 5, "direct generative")."""
+
+    name = "direct"
+
+    def __init__(self, *, history: History = History.FULL) -> None:
+        super().__init__(analyze=False, verify=False, history=history)
 
 
 class _Turn:
@@ -98,11 +128,14 @@ class _Turn:
         self._step = step
         self._output_format = output_format
         self._segments: list[Segment] = []
-        self._left = chain.budget.step_tokens
+        self._left = min(chain.budget.step_tokens, chain.tokens_left)
         self._stop_reason = StopReason.JUDGED
 
     async def analyse(self) -> None:
         """Write the ``<analyze>`` part."""
+        if self._left <= 0:
+            self._stop_reason = StopReason.TOKEN_BUDGET
+            return
         self.text += ANALYZE.format(step=self._step)
         written, finish = await self._write([ANALYZE_END], min(self._left, self._chain.budget.analysis_tokens))
         self._keep(SegmentKind.ANALYSIS, written)
@@ -113,6 +146,7 @@ class _Turn:
     async def check(self) -> None:
         """Write the ``<verify>`` part: code, its output, argument, more code ... until the model has enough."""
         if self._left <= 0:
+            self._stop_reason = StopReason.TOKEN_BUDGET
             return
         if self._chain.executes and not self._chain.budget.runs:
             self._stop_reason = StopReason.RUN_BUDGET
@@ -150,15 +184,11 @@ class _Turn:
     async def judge(self) -> StepVote:
         """Read the verdict's probabilities."""
         self.text += OUTPUT_OPEN + JUDGEMENT
-        score = await self._chain.probability_of_yes(self._prompt())
-        if score is None:
-            self._stop_reason = StopReason.NO_VERDICT
-            word = "?"
-        else:
-            word = WORDS[Verdict.of(score)]
+        score, parse = await self._chain.choose(self._prompt())
+        word = "?" if score is None else WORDS[Verdict.of(score)]
         self._segments.append(Segment(kind=SegmentKind.JUDGEMENT, text=word))
         self.text += word + JUDGEMENT_END
-        return StepVote(score=score, segments=tuple(self._segments), stop_reason=self._stop_reason)
+        return StepVote(score=score, segments=tuple(self._segments), stop_reason=self._stop_reason, parse=parse)
 
     async def _run(self, code: str) -> None:
         """Run a code block and splice what came of it into the turn."""

@@ -56,7 +56,7 @@ def test_unscored_steps_are_exit_status_1(cli: Cli, rows_file: Path, tmp_path: P
     assert done.returncode == 1
     row = json.loads(done.stdout)
     assert (row["unscored"], row["score"], row["first_error"]) == (2, None, -1)
-    assert row["steps"][0]["stop_reason"] == "no_verdict"
+    assert (row["steps"][0]["stop_reason"], row["steps"][0]["parse"]) == ("judged", "no_verdict_token")
 
 
 def test_ten_thousand_steps_fail_their_row_only(cli: Cli, script: Path, tmp_path: Path):
@@ -77,7 +77,8 @@ def test_processbench(cli: Cli, rows_file: Path, script: Path, tmp_path: Path):
     assert figures["average_f1"] == 100
     assert figures["subsets"].keys() == {"rows", "other"}
     assert figures["subsets"]["rows"].keys() == {
-        "f1", "error_accuracy", "correct_accuracy", "rows", "unscored", "tokens",
+        "f1", "error_accuracy", "correct_accuracy", "rows", "unscored", "tokens", "f1_interval", "median_seconds",
+        "generators", "positions",
     }  # fmt: skip
     assert "average" in done.stdout
     assert len((tmp_path / "rows" / "rows.jsonl").read_text().splitlines()) == 12
@@ -88,7 +89,24 @@ BAD = [
     (["verify", "empty.jsonl"], "empty.jsonl: no rows in it"),
     (["verify", "broken.jsonl"], "broken.jsonl, line 7: not valid JSON"),
     (["verify", "nosteps.jsonl"], "nosteps.jsonl, line 1, field steps: field required"),
-    (["verify", "rows.jsonl", "--votes", "0"], "--votes: input should be greater than or equal to 1"),
+    (["verify", "rows.jsonl", "--votes", "0"], "--votes 0: expected a number from 1 on, or auto"),
+    (["verify", "rows.jsonl", "--votes", "auto", "--max-votes", "1"], "--max-votes is 1: expected at least 2"),
+    (["verify", "rows.jsonl", "--votes", "auto", "--confidence", "0.3"], "--confidence: input should be greater"),
+    (["verify", "rows.jsonl", "--style", "direct>nonsense"], "--style nonsense: there is no such style"),
+    (["verify", "rows.jsonl", "--style", "direct>direct"], "expected one style, or two different ones"),
+    (["verify", "rows.jsonl", "--rounds", "2"], "--rounds goes with --style thinkprm only"),
+    (["verify", "rows.jsonl", "--style", "thinkprm", "--rounds", "9"], "--rounds: input should be less"),
+    (["verify", "rows.jsonl", "--style", "thinkprm", "--rounds", "2", "--votes", "2"], "--rounds goes with one vote"),
+    (["verify", "rows.jsonl", "--style", "judge", "--history", "none"], "--history goes with the styles"),
+    (["verify", "rows.jsonl", "--style", "discriminative"], "smollm2-135m is not known: choose --prm-format"),
+    (["verify", "rows.jsonl", "--prm-format", "qwen"], "--prm-format goes with --style discriminative only"),
+    (["verify", "rows.jsonl", "--chain-tokens", "0"], "--chain-tokens: input should be greater"),
+    (["verify", "rows.jsonl", "--in-flight", "0"], "--in-flight: input should be greater"),
+    (["verify", "rows.jsonl", "--stop-at-first-error", "--aggregate", "majority"], "needs the mean over votes"),
+    (["eval", "compare", "rows.jsonl"], "compare takes two files or more"),
+    (["eval", "compare", "rows.jsonl", "missing.jsonl"], "rows.jsonl, line 1: no row that verify wrote"),
+    (["eval", "calibration", "missing.jsonl"], "missing.jsonl: No such file"),
+    (["eval", "bon", "rows.jsonl"], "rows.jsonl, line 1, field candidates: field required"),
     (["verify", "rows.jsonl", "--style", "nonsense"], "--style nonsense"),
     (["verify", "rows.jsonl", "--sandbox", "podman"], "expected docker, local or unix:DIRECTORY"),
     (["verify", "rows.jsonl", "--step-tokens", "0"], "--step-tokens: input should be greater"),

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from genprm.aggregate import combine_chains
+from genprm.aggregate import ChainVotes, combine_chains
+from genprm.batch import Checked
 from genprm.errors import OutputError
-from genprm.journal import Journal, fingerprint
+from genprm.journal import Journal
 from genprm.records import FailedRow, Solution, StepVote, StopReason, Usage, Verification, parse_row
 
 
 def row(id: str) -> Verification:
     solution = Solution(id=id, problem="p", steps=("s",))
-    return combine_chains(solution, [[StepVote(score=0.9, stop_reason=StopReason.JUDGED)]], Usage(), "m", "genprm")
+    chain = ChainVotes((StepVote(score=0.9, stop_reason=StopReason.JUDGED),), Usage())
+    return combine_chains(solution, [chain], "m", "genprm")
 
 
 def failed(id: str) -> FailedRow:
@@ -42,7 +44,7 @@ def test_an_interrupted_run_is_continued(tmp_path: Path, torn: bytes):
     with open(tmp_path / "out.partial", "ab") as file:
         file.write(torn)
     with Journal(tmp_path / "out", "mark") as journal:
-        assert {index: each.id for index, each in journal.rows.items()} == {1: "1"}, "a failed row gets another try"
+        assert journal.done == {1}, "a failed row gets another try"
         journal.add(0, row("0"))
         journal.finish()
     assert len((tmp_path / "out").read_text().splitlines()) == 2
@@ -79,7 +81,7 @@ def test_a_full_disk_keeps_what_was_written(tmp_path: Path):
         with Journal(tmp_path / "out", "mark") as journal:
             count = _fill(journal)
         with Journal(tmp_path / "out", "mark") as journal:
-            assert len(journal.rows) == count > 10
+            assert len(journal.done) == count > 10
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
@@ -95,14 +97,20 @@ def _fill(journal: Journal) -> int:
 
 def test_fingerprint_sees_every_option_and_every_row():
     first = Solution(id="a", problem="p", steps=("s",))
-    marks = {
-        fingerprint({"seed": 0}, [first]),
-        fingerprint({"seed": 1}, [first]),
-        fingerprint({"seed": 0}, [first, first]),
-        fingerprint({"seed": 0}, [first.model_copy(update={"problem": "q"})]),
-    }
-    assert len(marks) == 4
-    assert fingerprint({"seed": 0}, [first]) in marks
+    inputs = [
+        ({"seed": 0}, [first]),
+        ({"seed": 1}, [first]),
+        ({"seed": 0}, [first, first]),
+        ({"seed": 0}, [first.model_copy(update={"problem": "q"})]),
+    ]
+    marks = []
+    for options, solutions in (*inputs, inputs[0]):
+        with Checked(solutions) as checked:
+            marks.append(checked.fingerprint(options))
+            assert list(checked) == solutions
+            assert checked.count == len(solutions)
+    assert len(set(marks)) == 4
+    assert marks[-1] == marks[0]
 
 
 def test_journal_lines_are_json(tmp_path: Path):

@@ -9,15 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from genprm.aggregate import combine_chains, combine_votes
+from genprm.aggregate import Aggregate, ChainVotes, combine_chains, combine_votes
 from genprm.records import (
     FailedRow,
+    ParseStatus,
     Segment,
     SegmentKind,
     Solution,
     StepVote,
     StopReason,
     Usage,
+    Verdict,
     Verification,
     parse_row,
 )
@@ -37,9 +39,20 @@ runs = st.builds(
     state_lost=st.booleans(),
 )
 segments = st.builds(Segment, kind=st.sampled_from(SegmentKind), text=text, run=st.none() | runs)
-votes = st.builds(
-    StepVote, score=score, segments=st.lists(segments, max_size=3).map(tuple), stop_reason=st.sampled_from(StopReason)
-)
+FAILURES = [status for status in ParseStatus if status is not ParseStatus.OK]
+
+
+@st.composite
+def votes(draw: st.DrawFn) -> StepVote:
+    value = draw(score)
+    return StepVote(
+        score=value,
+        segments=tuple(draw(st.lists(segments, max_size=3))),
+        stop_reason=draw(st.sampled_from(StopReason)),
+        parse=draw(st.sampled_from(FAILURES)) if value is None else ParseStatus.OK,
+    )
+
+
 usages = st.builds(Usage, prompt_tokens=st.integers(0), completion_tokens=st.integers(0), seconds=st.floats(0, 1e6))
 solutions = st.builds(
     Solution,
@@ -55,8 +68,14 @@ solutions = st.builds(
 def verifications(draw: st.DrawFn) -> Verification:
     solution = draw(solutions)
     size = len(solution.steps)
-    chains = draw(st.lists(st.lists(votes, min_size=size, max_size=size), min_size=1, max_size=3))
-    return combine_chains(solution, chains, draw(usages), "model", "genprm")
+    chains = [
+        ChainVotes(
+            tuple(draw(st.lists(votes(), min_size=size, max_size=size))), draw(usages), draw(st.none() | votes())
+        )
+        for _ in range(draw(st.integers(1, 3)))
+    ]
+    how = {"aggregate": draw(st.sampled_from(Aggregate)), "stop_at_first_error": draw(st.booleans())}
+    return combine_chains(solution, chains, "model", "genprm", **how)
 
 
 @settings(max_examples=60, deadline=None)
@@ -78,17 +97,20 @@ def test_solution_and_failed_row_survive_json(solution: Solution):
 @settings(max_examples=100, deadline=None)
 @given(verifications())
 def test_what_a_verification_says_of_itself_is_consistent(row: Verification):
-    scores = [step.score for step in row.steps]
-    assert row.unscored == scores.count(None)
-    assert (row.score is None) == (row.unscored > 0)
+    behind = [step.index > row.first_error != -1 and step.stop_reason is StopReason.AFTER_ERROR for step in row.steps]
+    asked = [step.score for step, after in zip(row.steps, behind, strict=True) if not after or step.score is not None]
+    assert row.unscored == asked.count(None)
+    if row.whole is None:
+        assert (row.score is None) == (row.unscored > 0)
+    else:
+        assert row.score == row.whole.score
     for step in row.steps:
         assert (step.score is None) == (step.verdict is None)
-        assert step.verdict is None or (step.score < 0.5) == (step.verdict.value == "incorrect")
-    wrong = [step.index for step in row.steps if step.score is not None and step.score < 0.5]
+    wrong = [step.index for step in row.steps if step.verdict is Verdict.INCORRECT]
     assert row.first_error == (wrong[0] if wrong else -1)
 
 
-@given(st.lists(votes, min_size=1, max_size=5))
+@given(st.lists(votes(), min_size=1, max_size=5))
 def test_unscored_votes_do_not_move_the_mean(ballots: list[StepVote]):
     scored = [vote for vote in ballots if vote.score is not None]
     combined = combine_votes(0, ballots)
@@ -99,7 +121,9 @@ def test_unscored_votes_do_not_move_the_mean(ballots: list[StepVote]):
 
 
 def test_three_judgements_of_which_one_is_unparsed():
-    ballots = [StepVote(score=value, stop_reason=StopReason.JUDGED) for value in (1.0, None, 0.4)]
+    nothing = StepVote(score=None, stop_reason=StopReason.JUDGED, parse=ParseStatus.NO_VERDICT_TOKEN)
+    ballots = [StepVote(score=1.0, stop_reason=StopReason.JUDGED), nothing]
+    ballots.append(StepVote(score=0.4, stop_reason=StopReason.JUDGED))
     assert combine_votes(0, ballots).score == pytest.approx(0.7)
 
 
@@ -111,6 +135,12 @@ def test_the_rationale_shown_agrees_with_the_verdict():
         for value in (0.9, 0.1, 0.2)
     ]
     assert combine_votes(0, said).segments[0].text == "0.1"
+
+
+@pytest.mark.parametrize(("value", "parse"), [(None, ParseStatus.OK), (0.5, ParseStatus.MISSING)])
+def test_a_vote_has_a_score_exactly_if_it_could_be_read(value: float | None, parse: ParseStatus):
+    with pytest.raises(ValidationError, match="exactly if its parse status is ok"):
+        StepVote(score=value, stop_reason=StopReason.JUDGED, parse=parse)
 
 
 def test_records_are_frozen():
@@ -138,6 +168,6 @@ def test_wrong_solutions_are_refused(change: dict[str, object], words: str):
 
 
 def test_fields_we_do_not_know_are_ignored_in_the_input_only():
-    assert Solution.model_validate({"id": 7, "problem": "p", "steps": ["s"], "generator": "x"}).id == "7"
+    assert Solution.model_validate({"id": 7, "problem": "p", "steps": ["s"], "other": "x"}).id == "7"
     with pytest.raises(ValidationError):
         Segment.model_validate({"kind": "code", "text": "", "unknown": 1})

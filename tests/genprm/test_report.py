@@ -8,9 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from genprm.aggregate import combine_chains
+from genprm.aggregate import ChainVotes, combine_chains
 from genprm.errors import OutputError
-from genprm.records import FailedRow, OutputRow, Segment, SegmentKind, Solution, StepVote, StopReason, Usage
+from genprm.records import (
+    FailedRow,
+    OutputRow,
+    ParseStatus,
+    Segment,
+    SegmentKind,
+    Solution,
+    StepVote,
+    StopReason,
+    Usage,
+)
 from genprm.report import render_report, write_report
 from sandbox import RunResult, RunStatus
 
@@ -27,8 +37,13 @@ def rows() -> list[OutputRow]:
     )
     solution = Solution(id=EVIL, problem=f"problem {EVIL}", steps=("first", f"second {EVIL}", "third"), label=1)
     scores = (0.9, 0.25, None)
-    votes = [StepVote(score=score, segments=segments, stop_reason=StopReason.JUDGED) for score in scores]
-    done = combine_chains(solution, [votes, votes], Usage(code_runs=6), "model", "genprm")
+    parse = {True: ParseStatus.OK, False: ParseStatus.EMPTY}
+    votes = [
+        StepVote(score=score, segments=segments, stop_reason=StopReason.JUDGED, parse=parse[score is not None])
+        for score in scores
+    ]
+    chain = ChainVotes(tuple(votes), Usage(code_runs=3))
+    done = combine_chains(solution, [chain, chain], "model", "genprm")
     return [done, FailedRow(id="broken", problem=EVIL, solution=("s",), error=EVIL)]
 
 

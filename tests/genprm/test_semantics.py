@@ -32,7 +32,7 @@ import pytest
 from genprm import AsyncVerifier, Budget, Sampling, Solution, StopReason, Verdict, VerificationError
 from genprm.errors import ContextFullError
 from genprm.models.scripted import Rule, ScriptedModel
-from genprm.records import SegmentKind
+from genprm.records import ParseStatus, SegmentKind
 from genprm.styles import GenPRM
 from genprm.styles.execution import OutputFormat
 from sandbox import Sandbox, SandboxLostError, SandboxUnavailableError
@@ -196,7 +196,7 @@ async def test_11_and_13_score(local_sandbox: Sandbox, top: dict[str, float], sc
     if score is None:
         assert report.steps[0].score is None
         assert report.steps[0].verdict is None
-        assert report.steps[0].stop_reason is StopReason.NO_VERDICT
+        assert report.steps[0].parse is ParseStatus.NO_VERDICT_TOKEN
         assert (report.unscored, report.score, report.first_error, report.settled) == (2, None, -1, False)
     else:
         assert report.steps[0].score == pytest.approx(score)
@@ -304,7 +304,7 @@ async def test_opening_a_bare_block_ends_the_argument(local_sandbox: Sandbox):
     report = await verify(script(after="[Code Output]\n\n```\n43\n```\n"), local_sandbox)
     assert report.usage.code_runs == 1
     assert report.steps[0].stop_reason is StopReason.END_OF_TEXT
-    assert "43" not in report.model_dump_json()
+    assert not any("43" in segment.text for segment in report.steps[0].segments)
 
 
 async def test_long_output_is_cut_in_the_middle(local_sandbox: Sandbox):
@@ -332,7 +332,7 @@ class Failing:
 
 
 async def test_18_sandbox_failure_begins_anew(local_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("genprm.verifier.RETRY_AFTER", (0.01, 0.01))
+    monkeypatch.setattr("genprm.open_chain.RETRY_AFTER", (0.01, 0.01))
     model = script()
     async with AsyncVerifier(model, Failing(local_sandbox, SandboxLostError("gone"), 2)) as verifier:
         report = await verifier.verify("p", ["s"])
@@ -341,7 +341,7 @@ async def test_18_sandbox_failure_begins_anew(local_sandbox: Sandbox, monkeypatc
 
 
 async def test_18_sandbox_failure_fails_one_solution_only(local_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("genprm.verifier.RETRY_AFTER", (0.01, 0.01))
+    monkeypatch.setattr("genprm.open_chain.RETRY_AFTER", (0.01, 0.01))
     failing = Failing(local_sandbox, SandboxLostError("gone"), 3)
     async with AsyncVerifier(script(), failing, in_flight=1) as verifier:
         solutions = [Solution(id=str(n), problem="p", steps=("s",)) for n in range(3)]
@@ -351,16 +351,14 @@ async def test_18_sandbox_failure_fails_one_solution_only(local_sandbox: Sandbox
 
 
 async def test_18_a_sandbox_that_is_not_there_ends_the_run(local_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("genprm.verifier.RETRY_AFTER", (0.01, 0.01))
+    monkeypatch.setattr("genprm.open_chain.RETRY_AFTER", (0.01, 0.01))
     async with AsyncVerifier(script(), Failing(local_sandbox, SandboxUnavailableError("no engine"), 99)) as verifier:
         with pytest.raises(SandboxUnavailableError):
             _ = [row async for row in verifier.verify_many([Solution(id="a", problem="p", steps=("s",))])]
 
 
 def test_19_stop_reasons():
-    unscored = {StopReason.NO_VERDICT, StopReason.CONTEXT_FULL, StopReason.WALL_TIME}
-    assert list(StopReason)[-3:] == [StopReason.NO_VERDICT, StopReason.CONTEXT_FULL, StopReason.WALL_TIME]
-    assert unscored < set(StopReason)
+    assert list(StopReason)[-3:] == [StopReason.AFTER_ERROR, StopReason.CONTEXT_FULL, StopReason.WALL_TIME]
 
 
 async def test_20_seeds(local_sandbox: Sandbox):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from genprm.errors import ContextFullError, ModelError
+from genprm.errors import ContextFullError, ModelError, ModelUnavailableError
 from genprm.models.base import FinishReason, Sampling
 from genprm.models.openai_backend import OpenAIModel
 
@@ -76,6 +76,7 @@ def peer() -> Iterator[tuple[Peer, str]]:
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("genprm.models.openai_backend.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("genprm.models.openai_backend.LONGEST_WAIT", 0.05)
 
 
 async def connect(url: str, tiny_model: Path, **options) -> OpenAIModel:
@@ -122,7 +123,7 @@ async def test_a_busy_or_failing_server_is_tried_again(peer, tiny_model: Path, s
 @pytest.mark.parametrize(
     ("answers", "error", "words"),
     [
-        ([(500, {"error": "boom"})] * 4, ModelError, "no answer after 4 tries, last status 500.*boom"),
+        ([(500, {"error": "boom"})] * 4, ModelError, "failed 4 times, last status 500.*boom"),
         ([(401, {"error": "no key"})], ModelError, "refuses: status 401.*no key"),
         ([(400, {"message": "maximum context length is 10"})], ContextFullError, "context length"),
         ([(400, {"message": "bad"})], ModelError, "refuses"),
@@ -140,19 +141,21 @@ async def test_what_goes_wrong_is_named(peer, tiny_model: Path, answers, error: 
     await model.close()
 
 
-async def test_a_server_that_went_away(peer, tiny_model: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_a_server_that_went_away(peer, tiny_model: Path):
     _, url = peer
-    model = await connect(url, tiny_model)
+    model = await connect(url, tiny_model, patience=0.5)
     model._client.base_url = "http://127.0.0.1:9/v1/"
-    with pytest.raises(ModelError, match="no answer after 4 tries, last ConnectError"):
+    with pytest.raises(ModelUnavailableError, match=r"no answer for 0\.5 s, last ConnectError"):
         await model.complete("Q", stop=(), max_tokens=1, sampling=Sampling())
     await model.close()
 
 
 async def test_what_is_served_is_checked_first(peer, tiny_model: Path):
     _, url = peer
-    with pytest.raises(ModelError, match="does not serve 'other', but served"):
+    with pytest.raises(ModelError, match="does not serve the model 'other', but served"):
         await connect(url, tiny_model, model="other")
+    with pytest.raises(ModelError, match="does not serve the adapter 'mine', but served"):
+        await connect(url, tiny_model, adapter="mine")
     with pytest.raises(ModelError, match="no OpenAI-compatible server answers"):
         await connect("http://127.0.0.1:9/v1", tiny_model)
 

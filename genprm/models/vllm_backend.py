@@ -1,0 +1,153 @@
+"""The ``vllm`` backend: vLLM's asynchronous engine in this process, with prefix caching and a LoRA adapter.
+
+Every call of every chain is a request of its own; the engine batches what is in flight, and a prompt that grew since
+the last call of its chain costs its new tokens only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from genprm.errors import ContextFullError, ModelError
+from genprm.models.base import Completion, FinishReason, Message, ModelBackend, Sampling, TokenChoice
+from genprm.models.chat import first_line, is_one_token, load_tokenizer, render_chat, split_tokens
+from genprm.models.embedded import EMBEDDED, embedded_folder
+
+IN_FLIGHT = 64
+MAX_LORA_RANK = 64
+MAX_LOGPROBS = 20
+
+
+class VLLMModel(ModelBackend):
+    """A model in vLLM's engine."""
+
+    def __init__(self, engine: Any, tokenizer: Any, name: str, context: int, lora: Any | None) -> None:
+        self.name = name
+        self.concurrency = IN_FLIGHT
+        self._engine: Any = engine
+        self._tokenizer = tokenizer
+        self._context = context
+        self._lora = lora
+        self._numbers = itertools.count()
+
+    @classmethod
+    def load(cls, name: str, adapter: str | None = None, **engine: Any) -> VLLMModel:
+        """Start an engine.
+
+        Args:
+            name: hub id, local folder, or `EMBEDDED`.
+            adapter: hub id or folder of a LoRA adapter for the model.
+            engine: further arguments of vLLM's engine, like ``max_model_len`` or ``tensor_parallel_size``.
+
+        Raises:
+            ModelError: vLLM is not installed, or the model does not load.
+        """
+        try:
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.lora.request import LoRARequest
+            from vllm.platforms import current_platform
+            from vllm.v1.engine.async_llm import AsyncLLM
+        except ImportError as error:
+            raise ModelError("this backend needs vLLM: pip install 'genprm[vllm]'") from error
+        source = str(embedded_folder()) if name == EMBEDDED else name
+        tokenizer = load_tokenizer(source)
+        arguments: dict[str, Any] = {
+            "model": source, "enable_prefix_caching": True, "max_logprobs": MAX_LOGPROBS,
+            "enable_lora": adapter is not None, "disable_log_stats": True,
+        }  # fmt: skip
+        if adapter is not None:
+            arguments["max_lora_rank"] = MAX_LORA_RANK
+        if current_platform.is_cpu():
+            arguments |= {"dtype": "float32", "enforce_eager": True}  # bfloat16 is several times slower there
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        try:
+            built = AsyncLLM.from_engine_args(AsyncEngineArgs(**{**arguments, **engine}))
+        except Exception as error:
+            raise ModelError(f"vLLM cannot start {name!r}: {first_line(error)}") from error
+        lora = LoRARequest(Path(adapter).name, 1, adapter) if adapter is not None else None
+        full = name if adapter is None else f"{name}+{Path(adapter).name}"
+        return cls(built, tokenizer, full, int(built.model_config.max_model_len), lora)
+
+    async def complete(
+        self, prompt: str, *, stop: Sequence[str], max_tokens: int, logprobs: int = 0, n: int = 1, sampling: Sampling
+    ) -> list[Completion]:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        tokens = self._tokenizer.encode(prompt, add_special_tokens=False)
+        room = self._context - len(tokens)
+        if room < 1:
+            raise ContextFullError(f"a prompt of {len(tokens)} tokens fills the context of {self._context}")
+        how = SamplingParams(
+            n=n, stop=list(stop), max_tokens=min(max_tokens, room), logprobs=logprobs or None,
+            temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, seed=sampling.seed,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )  # fmt: skip
+        output = await self._generate(tokens, how)
+        return [self._completion(one, len(tokens)) for one in sorted(output.outputs, key=lambda one: one.index)]
+
+    async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
+        return list(await asyncio.gather(*(self._logprob(prompt, text) for text in continuations)))
+
+    async def _logprob(self, prompt: str, text: str) -> float:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        tokens, forced = split_tokens(self._tokenizer, prompt, text)
+        if len(tokens) + len(forced) >= self._context:
+            raise ContextFullError(f"{len(tokens) + len(forced)} tokens do not fit the context of {self._context}")
+        how = SamplingParams(
+            max_tokens=1, temperature=0, prompt_logprobs=1, output_kind=RequestOutputKind.FINAL_ONLY
+        )  # fmt: skip
+        output = await self._generate([*tokens, *forced], how)
+        places = range(len(tokens), len(tokens) + len(forced))
+        return sum(float(output.prompt_logprobs[at][token].logprob) for at, token in zip(places, forced, strict=True))
+
+    def is_token(self, word: str) -> bool:
+        return is_one_token(self._tokenizer, word)
+
+    def render(self, messages: Sequence[Message], prefix: str) -> str:
+        return render_chat(self._tokenizer, messages, prefix)
+
+    async def close(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.shutdown()
+
+    async def _generate(self, tokens: list[int], how: Any) -> Any:
+        if self._engine is None:
+            raise ModelError(f"{self.name} was closed")
+        last = None
+        try:
+            # A caller that is cancelled closes this generator, which takes the request out of the engine.
+            async for output in self._engine.generate(
+                {"prompt_token_ids": tokens}, how, str(next(self._numbers)), lora_request=self._lora
+            ):
+                last = output
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            raise ModelError(f"{self.name}: {first_line(error)}") from error
+        if last is None:
+            raise ModelError(f"{self.name}: the engine returned nothing")
+        return last
+
+    def _completion(self, output: Any, prompt_tokens: int) -> Completion:
+        choices = []
+        for token, likely in zip(output.token_ids, output.logprobs or [], strict=False):
+            top: dict[str, float] = {}
+            for each in sorted(likely.values(), key=lambda one: one.rank):
+                top.setdefault(each.decoded_token, each.logprob)
+            choices.append(TokenChoice(text=likely[token].decoded_token, logprob=likely[token].logprob, top=top))
+        return Completion(
+            text=output.text,
+            finish_reason=FinishReason.LENGTH if output.finish_reason == "length" else FinishReason.STOP,
+            tokens=tuple(choices),
+            prompt_tokens=prompt_tokens,
+            completion_tokens=len(output.token_ids),
+        )

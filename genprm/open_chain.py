@@ -1,0 +1,117 @@
+"""A chain that can be taken forward a step at a time, and is begun anew where the sandbox fails under it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+
+from genprm.aggregate import ChainVotes
+from genprm.chain import Chain, WallTimeError
+from genprm.errors import ContextFullError
+from genprm.records import ParseStatus, Solution, StepVote, StopReason, Usage
+from genprm.styles.base import Style
+from sandbox import SandboxError, SandboxUnavailableError
+
+RETRY_AFTER = (0.5, 3.0)
+"""Seconds to wait before a chain is begun anew, each time that the sandbox failed under it."""
+
+
+class OpenChain:
+    """One vote on one solution.
+
+    Between two calls of `advance` it holds a kernel, but none of the ``slots`` that bound how many chains work at once:
+    chains that wait for each other must not keep others from working.
+
+    Args:
+        solution: what is verified.
+        style: by which script.
+        begin: opens a chain.
+        slots: one is held while the chain works.
+    """
+
+    def __init__(
+        self,
+        solution: Solution,
+        style: Style,
+        begin: Callable[[], AbstractAsyncContextManager[Chain]],
+        slots: asyncio.Semaphore,
+    ) -> None:
+        self._solution = solution
+        self._style = style
+        self._begin = begin
+        self._slots = slots
+        self._stack = AsyncExitStack()
+        self._chain: Chain | None = None
+        self._script: AsyncGenerator[StepVote, None] | None = None
+        self._votes: list[StepVote] = []
+        self._over = False
+
+    async def advance(self, steps: int) -> None:
+        """Go on until there is a vote on each of the first ``steps`` steps; one more is the vote on the whole.
+
+        Raises:
+            ModelError: the model failed.
+            SandboxError: the sandbox failed again and again.
+        """
+        if self._over or len(self._votes) >= steps:
+            return
+        async with self._slots:
+            for delay in (*RETRY_AFTER, None):
+                try:
+                    await self._work(steps)
+                    break
+                except SandboxUnavailableError:
+                    raise
+                except SandboxError:
+                    if delay is None:
+                        raise
+                    await self.close()  # what its kernel knew cannot be had back
+                    await asyncio.sleep(delay)
+            if self._over:
+                await self.close()
+
+    async def close(self) -> None:
+        """End it: its kernel is destroyed. What it said stays."""
+        self._script = None
+        await self._stack.aclose()
+
+    @property
+    def said(self) -> ChainVotes:
+        """What it says so far; steps that it has not come to are unscored."""
+        count = len(self._solution.steps)
+        steps = self._votes[:count]
+        missing = StepVote(score=None, stop_reason=StopReason.AFTER_ERROR, parse=ParseStatus.NOT_ASKED)
+        return ChainVotes(
+            steps=(*steps, *[missing] * (count - len(steps))),
+            usage=self._chain.usage if self._chain else Usage(),
+            whole=self._votes[count] if len(self._votes) > count else None,
+        )
+
+    async def _work(self, steps: int) -> None:
+        if self._script is None:
+            self._votes = []
+            self._chain = await self._stack.enter_async_context(self._begin())
+            self._script = await self._stack.enter_async_context(
+                aclosing(self._style.verify(self._chain, self._solution))
+            )
+        chain, script = self._chain, self._script
+        assert chain is not None
+        chain.resume()
+        try:
+            while len(self._votes) < steps:
+                self._votes.append(await anext(script))
+            self._over = len(self._votes) > len(self._solution.steps)
+        except StopAsyncIteration:
+            self._over = True
+        except WallTimeError:
+            self._end(StopReason.WALL_TIME)
+        except ContextFullError:
+            self._end(StopReason.CONTEXT_FULL)
+        finally:
+            chain.pause()
+
+    def _end(self, reason: StopReason) -> None:
+        missing = len(self._solution.steps) - len(self._votes)
+        self._votes += [StepVote(score=None, stop_reason=reason, parse=ParseStatus.NOT_ASKED)] * missing
+        self._over = True

@@ -1,0 +1,76 @@
+"""Discriminative PRMs: a number per step and no rationale, in the formats of the released ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from enum import Enum
+
+from genprm.chain import Chain
+from genprm.errors import ModelError
+from genprm.models.base import Message
+from genprm.records import Solution, StepVote, StopReason
+from genprm.styles.base import Style
+
+GOOD, BAD = "+", "-"
+SHEPHERD_TAG = " ки"
+"""Math-Shepherd's step tag (arXiv 2312.08935); what it says of a step is read behind it."""
+QWEN_TAG = "<extra_0>"
+"""Qwen2.5-Math-PRM's step separator (arXiv 2501.07301); its head is read at it."""
+QWEN_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
+_NUMBERED = re.compile(r"\s*step\s*\d+\s*:", re.IGNORECASE)
+
+
+class PRMFormat(str, Enum):
+    """How a discriminative PRM is shown a solution, and where its number is read."""
+
+    RLHFLOW = "rlhflow"
+    """One chat turn per step; P(+) against P(-) as the assistant's answer (RLHFlow's PRMs)."""
+    MATH_SHEPHERD = "math-shepherd"
+    """Plain text with a tag behind each step; P(+) against P(-) after the tag."""
+    QWEN = "qwen"
+    """One chat turn with a separator token behind each step, and a two-class head at it (Qwen2.5-Math-PRM)."""
+
+
+class Discriminative(Style):
+    """A baseline that does not reason."""
+
+    name = "discriminative"
+
+    def __init__(self, prm_format: PRMFormat = PRMFormat.RLHFLOW) -> None:
+        self._format = prm_format
+        self.chats = prm_format is not PRMFormat.MATH_SHEPHERD
+
+    async def verify(self, chain: Chain, solution: Solution) -> AsyncGenerator[StepVote, None]:
+        if self._format is PRMFormat.QWEN:
+            for reward in await self._rewards(chain, solution):
+                yield StepVote(score=reward, stop_reason=StopReason.JUDGED)
+            return
+        for count in range(1, len(solution.steps) + 1):
+            score, parse = await chain.choose(self._prompt(chain, solution, count), GOOD, BAD)
+            yield StepVote(score=score, stop_reason=StopReason.JUDGED, parse=parse)
+
+    def _prompt(self, chain: Chain, solution: Solution, count: int) -> str:
+        if self._format is PRMFormat.MATH_SHEPHERD:
+            lines = [
+                (step if _NUMBERED.match(step) else f"Step {number}: {step}") + SHEPHERD_TAG
+                for number, step in enumerate(solution.steps[:count], 1)
+            ]
+            return f"{solution.problem} " + "\n".join(lines)
+        messages: list[Message] = []
+        for index, step in enumerate(solution.steps[:count]):
+            asked = f"{solution.problem} {step}" if index == 0 else step
+            # Behind each earlier step stands a plus, whatever was read there: so these models were trained to be used.
+            messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": GOOD}]
+        return chain.render(messages[:-1], "")
+
+    async def _rewards(self, chain: Chain, solution: Solution) -> list[float]:
+        marked = "".join(step.replace(QWEN_TAG, "") + QWEN_TAG for step in solution.steps)
+        messages: list[Message] = [
+            {"role": "system", "content": QWEN_SYSTEM},
+            {"role": "user", "content": solution.problem.replace(QWEN_TAG, "")},
+        ]
+        rewards = await chain.step_rewards(chain.render(messages, marked), QWEN_TAG)
+        if len(rewards) != len(solution.steps):
+            raise ModelError(f"{len(rewards)} rewards for {len(solution.steps)} steps: is {QWEN_TAG} one token?")
+        return rewards

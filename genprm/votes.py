@@ -1,0 +1,142 @@
+"""How many chains a solution gets, and when their decision is settled.
+
+Fixed: N votes, all drawn. Adaptive: a few votes first, more of them only while the outcome is open. A step's verdict
+counts as settled when all votes that could still be drawn would leave it as it is with a stated probability, under a
+beta-binomial model of how often chains agree on one step. With a confidence of 1 only votes that *cannot* change the
+outcome are left out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from math import comb, exp, lgamma
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from genprm.aggregate import Aggregate, ChainVotes, first_error_by_majority, first_error_by_mean
+from genprm.records import NO_ERROR, Verdict
+
+PRIOR = 0.3
+"""Both parameters of the beta prior: chains mostly agree on a step (under 1), and now and then they do not."""
+
+
+class VotePlan(BaseModel):
+    """How many votes to draw.
+
+    Raises:
+        pydantic.ValidationError: a number is out of range, or the plan begins with more than it may draw.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    first: int = Field(default=1, ge=1)
+    """Votes drawn at once, at the start."""
+    most: int = Field(default=1, ge=1)
+    """Votes drawn in the end, where the outcome stays open."""
+    confidence: float = Field(default=0.95, gt=0.5, le=1)
+    """Probability with which a decision must equal that of all ``most`` votes, for drawing to stop."""
+
+    @model_validator(mode="after")
+    def _first_within_most(self) -> VotePlan:
+        if self.first > self.most:
+            raise ValueError(f"first ({self.first}) is more than most ({self.most})")
+        return self
+
+    @classmethod
+    def fixed(cls, votes: int) -> VotePlan:
+        """Exactly so many."""
+        return cls(first=votes, most=votes)
+
+    @classmethod
+    def adaptive(cls, most: int = 8, confidence: float = 0.95) -> VotePlan:
+        """Two at first, up to ``most``."""
+        return cls(first=min(2, most), most=most, confidence=confidence)
+
+
+def is_settled(chains: Sequence[ChainVotes], plan: VotePlan, aggregate: Aggregate) -> bool:
+    """Whether further votes would leave the first error where it is, as far as one can tell.
+
+    Looks at the steps up to the first error (at all of them, if there is none): those behind it decide nothing.
+    """
+    open_votes = plan.most - len(chains)
+    if open_votes <= 0:
+        return True
+    if aggregate is Aggregate.MAJORITY:
+        return _majority_stays(chains, open_votes) >= plan.confidence
+    first = first_error_by_mean(chains)
+    steps = len(chains[0].steps) if first == NO_ERROR else first + 1
+    return all(
+        _verdict_stays([chain.steps[index].score for chain in chains], open_votes) >= plan.confidence
+        for index in range(steps)
+    )
+
+
+def _verdict_stays(scores: Sequence[float | None], open_votes: int) -> float:
+    """Probability that the mean of these scores and ``open_votes`` further ones is on the same side of 0.5.
+
+    A further vote is taken to have the mean score of its kind, 1 or 0 where there is none of its kind so far.
+    """
+    known = [score for score in scores if score is not None]
+    if not known:
+        return 0.0
+    good = [score for score in known if Verdict.of(score) is Verdict.CORRECT]
+    bad = [score for score in known if Verdict.of(score) is Verdict.INCORRECT]
+    now = Verdict.of(sum(known) / len(known))
+    if _extremes(known, open_votes) == {now}:
+        return 1.0
+    high = sum(good) / len(good) if good else 1.0
+    low = sum(bad) / len(bad) if bad else 0.0
+    total = len(known) + open_votes
+    stays = 0.0
+    for right in range(open_votes + 1):
+        mean = (sum(known) + right * high + (open_votes - right) * low) / total
+        if Verdict.of(mean) is now:
+            stays += _beta_binomial(right, open_votes, len(good) + PRIOR, len(bad) + PRIOR)
+    return min(stays, 1 - 1e-9)  # only what cannot change is certain
+
+
+def _extremes(known: Sequence[float], open_votes: int) -> set[Verdict]:
+    total = len(known) + open_votes
+    return {Verdict.of(sum(known) / total), Verdict.of((sum(known) + open_votes) / total)}
+
+
+def _majority_stays(chains: Sequence[ChainVotes], open_votes: int) -> float:
+    """Probability that most chains go on naming the same first error, if all others were to name the second."""
+    first = first_error_by_majority(chains)
+    if first is None:
+        return 0.0
+    named = Counter(chain.first_error for chain in chains if chain.first_error is not None)
+    count = named.pop(first)
+    second = max(named.values(), default=0)
+    if count > second + open_votes:
+        return 1.0
+    stays = 0.0
+    for more in range(open_votes + 1):
+        if count + more > second + open_votes - more:
+            stays += _beta_binomial(more, open_votes, count + PRIOR, sum(named.values()) + PRIOR)
+    return min(stays, 1 - 1e-9)
+
+
+@lru_cache(maxsize=65536)
+def _beta_binomial(successes: int, draws: int, alpha: float, beta: float) -> float:
+    """Probability of so many successes, where the chance of one is drawn from Beta(alpha, beta)."""
+    top = _log_beta(successes + alpha, draws - successes + beta)
+    return comb(draws, successes) * exp(top - _log_beta(alpha, beta))
+
+
+def _log_beta(alpha: float, beta: float) -> float:
+    return lgamma(alpha) + lgamma(beta) - lgamma(alpha + beta)
+
+
+def is_sure(scores: Sequence[float | None], first_error: int, confidence: float) -> bool:
+    """Whether a cheap verdict can be taken: each step up to the first error is scored, and none of them near 0.5.
+
+    Args:
+        scores: of all steps.
+        first_error: as the cheap style has it, -1 for none.
+        confidence: least probability of each of these verdicts, by its own score.
+    """
+    asked = scores if first_error == NO_ERROR else scores[: first_error + 1]
+    return all(score is not None and max(score, 1 - score) >= confidence for score in asked)

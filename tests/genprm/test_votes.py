@@ -1,0 +1,196 @@
+"""Which votes are drawn, which are not, and that none of it depends on what happens when."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genprm import AsyncVerifier, Budget, Sampling, Solution, StopReason, VotePlan
+from genprm.aggregate import Aggregate, ChainVotes, combine_chains, first_error_by_majority
+from genprm.chain import Chain, WallTimeError
+from genprm.models.scripted import Rule, ScriptedModel
+from genprm.records import ParseStatus, StepVote, Usage, Verification
+from genprm.styles import Direct, GenPRM, Judge
+from genprm.votes import is_settled, is_sure
+
+score = st.floats(0, 1)
+
+
+def chain(*scores: float | None) -> ChainVotes:
+    parse = {True: ParseStatus.OK, False: ParseStatus.EMPTY}
+    steps = [StepVote(score=each, stop_reason=StopReason.JUDGED, parse=parse[each is not None]) for each in scores]
+    return ChainVotes(tuple(steps), Usage(completion_tokens=1))
+
+
+def first_error(chains: list[ChainVotes], steps: int, aggregate: Aggregate = Aggregate.MEAN) -> int:
+    solution = Solution(id="a", problem="p", steps=("s",) * steps)
+    return combine_chains(solution, chains, "m", "s", aggregate=aggregate).first_error
+
+
+@pytest.mark.parametrize("aggregate", Aggregate)
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_with_full_confidence_no_further_vote_changes_the_outcome(aggregate: Aggregate, data: st.DataObject):
+    steps = data.draw(st.integers(1, 3))
+    draw_chain = st.lists(score, min_size=steps, max_size=steps).map(lambda scores: chain(*scores))
+    drawn = data.draw(st.lists(draw_chain, min_size=1, max_size=6))
+    more = data.draw(st.lists(draw_chain, max_size=3))
+    plan = VotePlan(first=1, most=len(drawn) + 3, confidence=1)
+    if is_settled(drawn, plan, aggregate):
+        assert first_error([*drawn, *more], steps, aggregate) == first_error(drawn, steps, aggregate)
+
+
+@pytest.mark.parametrize(
+    ("chains", "confidence", "settled"),
+    [
+        ([(0.99,), (0.98,)], 0.95, True),
+        ([(0.99,), (0.98,)], 1, False),
+        ([(0.99,), (0.1,)], 0.95, False),
+        ([(0.99,)] * 5, 1, True),
+        ([(0.01, 0.5)] * 2, 0.95, True),
+        ([(None,), (None,)], 0.95, False),
+        ([(0.9,)] * 8, 1, True),
+    ],
+)
+def test_settled(chains: list[tuple[float | None, ...]], confidence: float, settled: bool):
+    plan = VotePlan(first=1, most=8, confidence=confidence)
+    assert is_settled([chain(*scores) for scores in chains], plan, Aggregate.MEAN) is settled
+
+
+def test_majority_of_first_errors():
+    chains = [chain(1, 0, 1), chain(1, 1, 1), chain(1, 0, 0), chain(1, 1, 1), chain(0.1, None, 1)]
+    assert first_error_by_majority(chains) == 1, "of equals, the earlier step"
+    assert first_error_by_majority([chain(None), chain(1)]) == -1
+    assert first_error_by_majority([chain(None)]) is None
+
+
+def test_sure():
+    assert is_sure([0.95, 0.97], -1, 0.9)
+    assert not is_sure([0.95, 0.7], -1, 0.9)
+    assert is_sure([0.95, 0.05, 0.6], 1, 0.9), "what is behind the error does not count"
+    assert not is_sure([0.95, None], -1, 0.9)
+
+
+@pytest.mark.parametrize("wrong", [{"first": 3, "most": 2}, {"first": 0}, {"most": 0}, {"confidence": 0.5}])
+def test_wrong_plans_are_refused(wrong: dict[str, float]):
+    with pytest.raises(ValueError):
+        VotePlan(**wrong)
+
+
+def scripted(judge: Callable[[str, int], float], seconds: float = 0.0) -> ScriptedModel:
+    """A model whose judgement of a step depends on the prompt and on the vote, by its seed."""
+    model = ScriptedModel(lambda _: Rule(yes=1.0))
+
+    async def complete(prompt: str, **options):
+        seed = options["sampling"].seed
+        await asyncio.sleep(seconds * random.random())
+        rule = Rule(yes=judge(prompt, seed)) if prompt.endswith("boxed{") else Rule(text="So.</analyze>\n")
+        model.prompts.append(prompt)
+        return [model._completion(prompt, rule, options["stop"], options["max_tokens"])]
+
+    model.complete = complete
+    return model
+
+
+async def verify(model: ScriptedModel, steps: int, **options) -> Verification:
+    options.setdefault("style", Direct())
+    async with AsyncVerifier(model, None, **options) as verifier:
+        return await verifier.verify("p", [f"Claim {n}." for n in range(steps)])
+
+
+async def test_agreement_needs_two_votes_and_disagreement_all():
+    agreed = await verify(scripted(lambda _, seed: 0.9), 3, votes=VotePlan.adaptive(8))
+    assert (agreed.votes, agreed.usage.model_calls) == (2, 6)
+    torn = await verify(scripted(lambda _, seed: float(seed % 2)), 3, votes=VotePlan.adaptive(8, confidence=0.999))
+    assert 2 < torn.votes <= 8
+
+
+async def test_votes_that_cannot_matter_are_not_drawn():
+    report = await verify(scripted(lambda *_: 1.0), 1, votes=VotePlan.adaptive(8, confidence=1))
+    assert report.votes == 4, "with four of eight at 1, the mean cannot fall under 0.5"
+
+
+async def test_stop_at_first_error():
+    model = scripted(lambda prompt, _: 0.2 if "Claim 1." in prompt else 0.9)
+    report = await verify(model, 5, votes=VotePlan.fixed(4), stop_at_first_error=True)
+    assert [step.score for step in report.steps] == pytest.approx([0.9, 0.2, None, None, None])
+    assert report.usage.model_calls == 8
+    assert (report.first_error, report.unscored, report.score) == (1, 0, pytest.approx(0.2))
+    assert [step.stop_reason for step in report.steps[2:]] == [StopReason.AFTER_ERROR] * 3
+
+
+async def test_one_vote_that_errs_does_not_stop_the_others():
+    model = scripted(lambda prompt, seed: 0.4 if "Claim 1." in prompt and seed % 3 == 0 else 0.9)
+    report = await verify(model, 4, votes=VotePlan.fixed(6), stop_at_first_error=True)
+    assert report.first_error == -1
+    assert report.usage.model_calls == 24
+
+
+@pytest.mark.parametrize("stop", [True, False])
+async def test_timing_changes_nothing(stop: bool):
+    def judge(prompt: str, seed: int) -> float:
+        return random.Random(f"{len(prompt)}/{seed}").choice([0.2, 0.6, 0.9])
+
+    async def rows(in_flight: int, seconds: float) -> list[str]:
+        plan = VotePlan.adaptive(6)
+        model = scripted(judge, seconds)
+        options = {"style": GenPRM(verify=False), "votes": plan, "stop_at_first_error": stop, "in_flight": in_flight}
+        async with AsyncVerifier(model, None, **options) as verifier:
+            solutions = [Solution(id=str(n), problem="p", steps=("a", "b", "c")) for n in range(12)]
+            done = dict([entry async for entry in verifier.verify_many(solutions)])
+        usage = Usage()
+        return [done[n].model_copy(update={"usage": usage}).model_dump_json() for n in range(12)]
+
+    assert await rows(1, 0) == await rows(16, 0.01)
+
+
+async def test_more_votes_than_places_do_not_lock_each_other_out():
+    model = scripted(lambda *_: 0.9, seconds=0.01)
+    options = {"votes": VotePlan.fixed(8), "stop_at_first_error": True, "in_flight": 3}
+    report = await asyncio.wait_for(verify(model, 5, **options), 20)
+    assert report.votes == 8
+
+
+async def test_escalation():
+    def judge(prompt: str, _: int) -> float:
+        hard = "Claim 1." in prompt
+        return 0.3 if "So." in prompt else (0.6 if hard else 0.99)
+
+    options = {"style": GenPRM(verify=False), "cheap": Direct(), "sure": 0.9}
+    easy = await verify(scripted(judge), 1, **options)
+    assert (easy.style, easy.usage.model_calls) == ("direct", 1)
+    hard = await verify(scripted(judge), 2, **options)
+    assert (hard.style, hard.first_error) == ("direct>genprm", 0)
+    assert hard.usage.model_calls == 2 + 4
+
+
+async def test_adaptive_judges():
+    answers = iter(["\\boxed{1}", "\\boxed{1}"])
+    async with AsyncVerifier(ScriptedModel(lambda _: Rule(text=next(answers))), None, style=Judge()) as verifier:
+        report = await verifier.verify("p", ["a", "b"], votes=VotePlan.adaptive(8))
+    assert (report.votes, report.first_error) == (2, 1)
+
+
+async def test_the_budget_of_a_chain_forces_what_is_left():
+    model = scripted(lambda *_: 0.9)
+    budget = Budget(chain_tokens=4)
+    report = await verify(model, 4, style=GenPRM(verify=False), budget=budget)
+    assert [step.stop_reason for step in report.steps] == [StopReason.JUDGED] * 2 + [StopReason.TOKEN_BUDGET] * 2
+    assert report.unscored == 0
+
+
+async def test_waiting_for_the_others_is_not_ones_own_time():
+    paused = Chain(ScriptedModel([Rule(text="x")]), None, Budget(wall_seconds=0.3), Sampling(), "key")
+    paused.pause()
+    await asyncio.sleep(0.4)
+    paused.resume()
+    assert (await paused.write("p", (), 1)).text == "x"
+    assert paused.usage.seconds < 0.3
+    await asyncio.sleep(0.4)
+    with pytest.raises(WallTimeError):
+        await paused.write("p", (), 1)
