@@ -20,11 +20,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from genprm.policy import Policy
+from genprm.records import Problem
 from rationale_synth.jobs import open_label_run, run_label_job, take_input
 from rationale_synth.label import LabelOptions
 from rationale_synth.label_output import write_labels
-from rationale_synth.policy import Policy
-from rationale_synth.records import Problem
 from rationale_synth.simulate import SimulatedPolicy
 
 

@@ -18,6 +18,7 @@ from genprm.models.base import ModelBackend, Sampling
 from genprm.records import (
     FailedRow,
     ParseStatus,
+    Problem,
     Segment,
     SegmentKind,
     Solution,
@@ -45,6 +46,7 @@ __all__ = [
     "ModelUnavailableError",
     "OutputError",
     "ParseStatus",
+    "Problem",
     "Sampling",
     "Segment",
     "SegmentKind",

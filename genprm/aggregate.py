@@ -43,7 +43,7 @@ class ChainVotes:
     def first_error(self) -> int | None:
         """The first step it calls wrong, -1 for none; None where a missing verdict leaves that open."""
         for index, vote in enumerate(self.steps):
-            if vote.verdict is not Verdict.CORRECT:
+            if vote.verdict is not Verdict.CORRECT and not vote.given:
                 return index if vote.verdict is Verdict.INCORRECT else None
         return NO_ERROR
 
@@ -120,7 +120,7 @@ def combine_chains(
     if stop_at_first_error and first_error != NO_ERROR:
         steps = [*steps[: first_error + 1], *(_not_asked(step.index) for step in steps[first_error + 1 :])]
     whole = _whole(chains)
-    asked = [step for step in steps if not _is_behind(step, first_error)]
+    asked = [step for step in steps if not _is_left_out(step, first_error)]
     scores = [step.score for step in asked if step.score is not None]
     usage = chains[0].usage
     for chain in chains[1:]:
@@ -151,6 +151,9 @@ def _by_majority(by_step: Sequence[Sequence[StepVote]], chains: Sequence[ChainVo
     named = [chain.first_error for chain in chains if chain.first_error is not None]
     steps = []
     for index, votes in enumerate(by_step):
+        if votes[0].given:
+            steps.append(combine_votes(index, votes))
+            continue
         if first != NO_ERROR and index > first:
             steps.append(_not_asked(index))
             continue
@@ -166,9 +169,11 @@ def _by_majority(by_step: Sequence[Sequence[StepVote]], chains: Sequence[ChainVo
     return steps
 
 
-def _is_behind(step: StepVerification, first_error: int) -> bool:
+def _is_left_out(step: StepVerification, first_error: int) -> bool:
     """Whether nobody had to judge this step, and nobody did."""
-    return step.stop_reason is StopReason.AFTER_ERROR and step.score is None and NO_ERROR < first_error < step.index
+    if step.asked:
+        return False
+    return step.stop_reason is StopReason.GIVEN or NO_ERROR < first_error < step.index
 
 
 def _not_asked(index: int) -> StepVerification:

@@ -34,7 +34,7 @@ _GSM8K = re.compile(r"####\s*(\S[^\n]*)")
 
 def final_answer(text: str) -> str | None:
     """The final answer that a solution states: the last ``\\boxed{}``, else GSM8K's ``####``, else "answer is 42"."""
-    boxed = _last_boxed(text)
+    boxed = last_boxed(text)
     if boxed is not None:
         return boxed or None
     for pattern in (_GSM8K, _SAID):
@@ -139,7 +139,8 @@ class AnswerChecker:
         return self._pool
 
 
-def _last_boxed(text: str) -> str | None:
+def last_boxed(text: str) -> str | None:
+    """What stands in the last ``\\boxed{}``; "" if nothing, None if there is none that is closed."""
     start = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
     if start < 0:
         return None

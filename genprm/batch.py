@@ -5,34 +5,41 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, aclosing
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from genprm.errors import OutputError
 from genprm.journal import Journal
 from genprm.options import RunOptions, open_verifier
 from genprm.progress import RowProgress
-from genprm.records import OutputRow, Solution, parse_row
+from genprm.records import OutputRow, Record, Solution, Verification, parse_row
+
+Input = TypeVar("Input", bound=Record)
 
 
-class Checked:
+class Checked(Generic[Input]):
     """Input that was read once and found good, kept in a file of its own until it is used. A context manager.
 
+    Args:
+        kind: what the rows are.
+        rows: the rows.
+
     Raises:
-        InputError: a row is wrong; raised by what ``solutions`` yields.
+        InputError: a row is wrong; raised by what ``rows`` yields.
         OutputError: the copy cannot be written.
     """
 
-    def __init__(self, solutions: Iterable[Solution]) -> None:
+    def __init__(self, kind: type[Input], rows: Iterable[Input]) -> None:
         self.count = 0
+        self._kind = kind
         self._digest = hashlib.sha256()
         self._copy = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         try:
-            for solution in solutions:
-                line = solution.model_dump_json().encode() + b"\n"
+            for row in rows:
+                line = row.model_dump_json().encode() + b"\n"
                 self._copy.write(line)
                 self._digest.update(line)
                 self.count += 1
@@ -43,7 +50,7 @@ class Checked:
             self._copy.close()
             raise
 
-    def __enter__(self) -> Checked:
+    def __enter__(self) -> Checked[Input]:
         return self
 
     def __exit__(
@@ -51,9 +58,16 @@ class Checked:
     ) -> None:
         self._copy.close()
 
-    def __iter__(self) -> Iterator[Solution]:
+    def __iter__(self) -> Iterator[Input]:
         self._copy.seek(0)
-        return map(Solution.model_validate_json, self._copy)
+        return map(self._kind.model_validate_json, self._copy)
+
+    def missing(self, done: Collection[int], numbers: list[int]) -> Iterator[Input]:
+        """The rows that are not done; ``numbers`` gets each one's number in the input, as it is taken."""
+        for number, row in enumerate(self):
+            if number not in done:
+                numbers.append(number)
+                yield row
 
     def fingerprint(self, options: dict[str, Any]) -> str:
         """A hash of everything that the output depends on."""
@@ -62,7 +76,9 @@ class Checked:
         return digest.hexdigest()
 
 
-async def verify_rows(solutions: Checked, options: RunOptions, output: Path, say: Callable[[str], None]) -> None:
+async def verify_rows(
+    solutions: Checked[Solution], options: RunOptions, output: Path, say: Callable[[str], None]
+) -> None:
     """Verify all ``solutions``; their rows are in ``output`` at the end, in the order of the input.
 
     Args:
@@ -76,7 +92,7 @@ async def verify_rows(solutions: Checked, options: RunOptions, output: Path, say
         SandboxError: no code can be run.
     """
     with ExitStack() as stack:
-        journal = stack.enter_context(Journal(output, solutions.fingerprint(options.fingerprint_fields())))
+        journal = stack.enter_context(Journal(output, solutions.fingerprint(options.fingerprint_fields()), is_verified))
         done = frozenset(journal.done)
         if done:
             say(f"{len(done)} of {solutions.count} rows are done already: going on from {journal.partial}")
@@ -84,19 +100,16 @@ async def verify_rows(solutions: Checked, options: RunOptions, output: Path, say
             async with open_verifier(options, say) as verifier:
                 progress = stack.enter_context(RowProgress(solutions.count, len(done)))
                 numbers: list[int] = []
-                async with aclosing(verifier.verify_many(_missing(solutions, done, numbers))) as finished:
+                async with aclosing(verifier.verify_many(solutions.missing(done, numbers))) as finished:
                     async for position, row in finished:
                         journal.add(numbers[position], row)
                         progress.add(row)
         journal.finish()
 
 
-def _missing(solutions: Iterable[Solution], done: frozenset[int], numbers: list[int]) -> Iterator[Solution]:
-    """The solutions that are not done; ``numbers`` gets each one's number in the input."""
-    for number, solution in enumerate(solutions):
-        if number not in done:
-            numbers.append(number)
-            yield solution
+def is_verified(line: bytes) -> bool:
+    """Whether a row of an output is a verification, and not a failure."""
+    return isinstance(parse_row(line), Verification)
 
 
 def read_results(path: Path) -> Iterator[OutputRow]:

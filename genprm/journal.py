@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from pydantic import BaseModel
+
 from genprm.errors import OutputError
-from genprm.records import OutputRow, Verification, parse_row
 
 _HEAD = b'{"index": %d, "row": '
 _ENTRY = re.compile(rb'\{"index": (\d+), "row": ')
@@ -27,16 +29,18 @@ class Journal:
     Args:
         path: where the output goes in the end.
         mark: the run's `fingerprint`.
+        is_finished: whether a row that an earlier run wrote is one to keep; raises ValueError if it is no row at all.
 
     Raises:
         OutputError: the folder does not exist, cannot be written to, or another run is writing there.
     """
 
-    def __init__(self, path: Path, mark: str) -> None:
+    def __init__(self, path: Path, mark: str, is_finished: Callable[[bytes], bool]) -> None:
         self.path = path
         self.partial = path.with_name(path.name + ".partial")
         self.done: set[int] = set()
         """Rows that are finished. Those that an earlier run saw fail are not among them: they get another try."""
+        self._is_finished = is_finished
         self._places: dict[int, tuple[int, int]] = {}
         try:
             # Unbuffered: an entry that the disk refuses must not come back when the file is closed.
@@ -64,7 +68,7 @@ class Journal:
     ) -> None:
         self._file.close()
 
-    def add(self, index: int, row: OutputRow) -> None:
+    def add(self, index: int, row: BaseModel) -> None:
         """Write down a finished row.
 
         Raises:
@@ -138,7 +142,7 @@ class Journal:
         if head is None:
             raise ValueError("no entry of a journal")
         data = line[head.end() : -2]
-        if isinstance(parse_row(data), Verification):
+        if self._is_finished(data):
             self._places[int(head[1])] = (begin + head.end(), len(data))
             self.done.add(int(head[1]))
 

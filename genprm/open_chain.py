@@ -15,6 +15,7 @@ from sandbox import SandboxError, SandboxUnavailableError
 
 RETRY_AFTER = (0.5, 3.0)
 """Seconds to wait before a chain is begun anew, each time that the sandbox failed under it."""
+GIVEN = StepVote(score=None, stop_reason=StopReason.GIVEN, parse=ParseStatus.NOT_ASKED)
 
 
 class OpenChain:
@@ -28,6 +29,7 @@ class OpenChain:
         style: by which script.
         begin: opens a chain.
         slots: one is held while the chain works.
+        given: leading steps to be taken for right, if the style can judge the others without them.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class OpenChain:
         style: Style,
         begin: Callable[[], AbstractAsyncContextManager[Chain]],
         slots: asyncio.Semaphore,
+        given: int = 0,
     ) -> None:
         self._solution = solution
         self._style = style
         self._begin = begin
         self._slots = slots
+        self._given = given if style.independent else 0
         self._stack = AsyncExitStack()
         self._chain: Chain | None = None
         self._script: AsyncGenerator[StepVote, None] | None = None
@@ -90,10 +94,10 @@ class OpenChain:
 
     async def _work(self, steps: int) -> None:
         if self._script is None:
-            self._votes = []
+            self._votes = [GIVEN] * self._given
             self._chain = await self._stack.enter_async_context(self._begin())
             self._script = await self._stack.enter_async_context(
-                aclosing(self._style.verify(self._chain, self._solution))
+                aclosing(self._style.verify(self._chain, self._solution, self._given))
             )
         chain, script = self._chain, self._script
         assert chain is not None

@@ -39,6 +39,14 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Problem(Record):
+    """A problem whose final answer is known."""
+
+    id: Text
+    problem: Text = Field(min_length=1)
+    answer: Text = Field(min_length=1)
+
+
 class Solution(Record):
     """A problem with a step-by-step solution; the input row of `verify` and `eval`.
 
@@ -110,6 +118,8 @@ class StopReason(str, Enum):
     """It ended its turn without a judgement: the judgement was forced."""
     AFTER_ERROR = "after_error"
     """The first error had been found before it: nobody asked about this step."""
+    GIVEN = "given"
+    """It was to be taken for right: nobody asked about this step."""
     CONTEXT_FULL = "context_full"
     """The chain had filled the model's context; the steps from here on are unscored."""
     WALL_TIME = "wall_time"
@@ -151,11 +161,18 @@ class StepVote(Record):
     def _scored_or_not(self) -> StepVote:
         if (self.score is None) == (self.parse is ParseStatus.OK):
             raise ValueError("a vote has a score exactly if its parse status is ok")
+        if self.given and self.parse is not ParseStatus.NOT_ASKED:
+            raise ValueError("a step that is given was not asked about")
         return self
 
     @property
     def verdict(self) -> Verdict | None:
         return None if self.score is None else Verdict.of(self.score)
+
+    @property
+    def given(self) -> bool:
+        """Whether the step was to be taken for right."""
+        return self.stop_reason is StopReason.GIVEN
 
 
 class StepVerification(Record):
@@ -172,6 +189,11 @@ class StepVerification(Record):
     """How the shown vote's verdict was read."""
     votes: tuple[StepVote, ...] = ()
     """Every vote, where there was more than one."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether a verdict on this step was wanted."""
+        return self.score is not None or self.stop_reason not in (StopReason.AFTER_ERROR, StopReason.GIVEN)
 
 
 class WholeVerification(Record):
@@ -242,7 +264,7 @@ class Verification(Row):
     def settled(self) -> bool:
         """Whether no step before the first error (or no step at all, if there is none) is unscored."""
         end = len(self.steps) if self.first_error == NO_ERROR else self.first_error
-        return all(step.score is not None for step in self.steps[:end])
+        return all(step.score is not None or step.stop_reason is StopReason.GIVEN for step in self.steps[:end])
 
 
 class FailedRow(Row):

@@ -23,8 +23,8 @@ from genprm.records import (
 MAX_LINES = 60
 """Rows of the table; a longer run shows its first ones."""
 GLYPHS = {Verdict.CORRECT: ("✓", "green"), Verdict.INCORRECT: ("✗", "red"), None: ("?", "yellow")}
-BEHIND = ("·", "dim")
-"""A step behind the first error, which nobody asked about."""
+NOT_ASKED = ("·", "dim")
+"""A step that nobody asked about: behind the first error, say."""
 
 
 class Summary:
@@ -58,7 +58,7 @@ class Summary:
         self._counts["tokens"] += row.usage.completion_tokens
         self._counts["runs"] += row.usage.code_runs
         for step in row.steps:
-            if step.score is None and step.stop_reason is not StopReason.AFTER_ERROR:
+            if step.score is None and step.asked:
                 self._why[step.stop_reason if step.parse is ParseStatus.NOT_ASKED else step.parse] += 1
             for vote in step.votes or (step,):
                 self._counts["ok"] += _runs_ok(vote)
@@ -93,8 +93,7 @@ def _runs_ok(vote: StepVote | StepVerification) -> int:
 def _cells(row: Verification) -> tuple[Text | str, ...]:
     glyphs = Text()
     for step in row.steps[:40]:
-        behind = step.verdict is None and step.stop_reason is StopReason.AFTER_ERROR
-        glyphs.append(*(BEHIND if behind else GLYPHS[step.verdict]))
+        glyphs.append(*(GLYPHS[step.verdict] if step.asked else NOT_ASKED))
     named = "none" if row.first_error == NO_ERROR else f"step {row.first_error}"
     if not row.settled:
         named = "unscored" if row.first_error == NO_ERROR else f"{named}?"

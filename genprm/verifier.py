@@ -125,7 +125,13 @@ class AsyncVerifier:
                 await self._sandbox.close()
 
     async def verify(
-        self, problem: str, steps: Sequence[str], *, votes: int | VotePlan | None = None, id: str = "solution"
+        self,
+        problem: str,
+        steps: Sequence[str],
+        *,
+        votes: int | VotePlan | None = None,
+        given: int = 0,
+        id: str = "solution",
     ) -> Verification:
         """Verify one solution.
 
@@ -133,18 +139,26 @@ class AsyncVerifier:
             problem: the problem's text.
             steps: the solution's steps, in order.
             votes: independent chains, each with its own rationales and its own kernel; the verifier's by default.
-            id: what the result is called.
+            given: leading steps to be taken for right, as in a search that has judged them before. A style whose
+                verdict on a step depends on its earlier verdicts judges them all the same.
+            id: what the result is called; the random draws depend on it.
 
         Raises:
+            ConfigError: no vote is wanted, or every step is given.
             pydantic.ValidationError: the problem or a step is empty or no text.
             VerificationError: the sandbox or the model failed; nothing is known about the solution.
             ModelUnavailableError: the model's server is gone.
             sandbox.SandboxUnavailableError: no code can be run at all any more.
         """
-        return await self.verify_solution(Solution(id=id, problem=problem, steps=tuple(steps)), votes=votes)
+        solution = Solution(id=id, problem=problem, steps=tuple(steps))
+        return await self.verify_solution(solution, votes=votes, given=given)
 
-    async def verify_solution(self, solution: Solution, *, votes: int | VotePlan | None = None) -> Verification:
+    async def verify_solution(
+        self, solution: Solution, *, votes: int | VotePlan | None = None, given: int = 0
+    ) -> Verification:
         """`verify`, for a record."""
+        if not 0 <= given < len(solution.steps):
+            raise ConfigError(f"given is {given}: expected 0 to {len(solution.steps) - 1}, so that a step is left")
         if isinstance(votes, int) and votes < 1:
             raise ConfigError(f"votes is {votes}: expected at least 1")
         if len(solution.steps) > MAX_STEPS:
@@ -153,8 +167,8 @@ class AsyncVerifier:
         chains: list[OpenChain] = []
         try:
             if self._cheap is None:
-                return await self._decide(solution, self.style, plan, chains)
-            return await self._escalate(solution, self._cheap, plan, chains)
+                return await self._decide(solution, self.style, plan, chains, given)
+            return await self._escalate(solution, self._cheap, plan, chains, given)
         except (SandboxUnavailableError, ModelUnavailableError):
             raise
         except (ModelError, SandboxError) as error:
@@ -193,23 +207,27 @@ class AsyncVerifier:
             async for entry in rows:
                 yield entry
 
-    async def _escalate(self, solution: Solution, cheap: Style, plan: VotePlan, begun: list[OpenChain]) -> Verification:
+    async def _escalate(
+        self, solution: Solution, cheap: Style, plan: VotePlan, begun: list[OpenChain], given: int
+    ) -> Verification:
         """Take the cheap style's verdict where it is sure, the dear one's elsewhere."""
-        first = await self._decide(solution, cheap, VotePlan(), begun)
-        if is_sure([step.score for step in first.steps], first.first_error, self._sure):
+        first = await self._decide(solution, cheap, VotePlan(), begun, given)
+        if is_sure(first.steps, first.first_error, self._sure):
             return first
-        second = await self._decide(solution, self.style, plan, begun)
+        second = await self._decide(solution, self.style, plan, begun, given)
         usage = first.usage + second.usage
         usage = usage.model_copy(update={"seconds": round(first.usage.seconds + second.usage.seconds, 3)})
         return second.model_copy(update={"usage": usage, "style": f"{cheap.name}>{self.style.name}"})
 
-    async def _decide(self, solution: Solution, style: Style, plan: VotePlan, begun: list[OpenChain]) -> Verification:
+    async def _decide(
+        self, solution: Solution, style: Style, plan: VotePlan, begun: list[OpenChain], given: int
+    ) -> Verification:
         """Draw votes until the outcome is settled. ``begun`` gets all chains; the caller closes them."""
         aggregate = self._aggregate or style.aggregate
         chains: list[OpenChain] = []
         drawn = plan.first
         while True:
-            new = [self._begin(solution, style, vote) for vote in range(len(chains), drawn)]
+            new = [self._begin(solution, style, vote, given) for vote in range(len(chains), drawn)]
             chains, begun[len(begun) :] = [*chains, *new], new
             if self._stop_at_first_error and style.stepwise:
                 await self._to_first_error(chains, len(solution.steps))
@@ -231,10 +249,10 @@ class AsyncVerifier:
             if first_error_by_mean([chain.said for chain in chains]) != NO_ERROR:
                 return
 
-    def _begin(self, solution: Solution, style: Style, vote: int) -> OpenChain:
+    def _begin(self, solution: Solution, style: Style, vote: int, given: int) -> OpenChain:
         key = f"{solution.id}/{vote}"
         begin = partial(Chain.open, self.model, self._sandbox, self.budget, self._sampling, key)
-        return OpenChain(solution, style, begin, self._chains)
+        return OpenChain(solution, style, begin, self._chains, given)
 
 
 class Verifier:

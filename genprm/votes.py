@@ -16,7 +16,7 @@ from math import comb, exp, lgamma
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from genprm.aggregate import Aggregate, ChainVotes, first_error_by_majority, first_error_by_mean
-from genprm.records import NO_ERROR, Verdict
+from genprm.records import NO_ERROR, StepVerification, StopReason, Verdict
 
 PRIOR = 0.3
 """Both parameters of the beta prior: chains mostly agree on a step (under 1), and now and then they do not."""
@@ -70,6 +70,7 @@ def is_settled(chains: Sequence[ChainVotes], plan: VotePlan, aggregate: Aggregat
     return all(
         _verdict_stays([chain.steps[index].score for chain in chains], open_votes) >= plan.confidence
         for index in range(steps)
+        if not chains[0].steps[index].given
     )
 
 
@@ -130,13 +131,14 @@ def _log_beta(alpha: float, beta: float) -> float:
     return lgamma(alpha) + lgamma(beta) - lgamma(alpha + beta)
 
 
-def is_sure(scores: Sequence[float | None], first_error: int, confidence: float) -> bool:
+def is_sure(steps: Sequence[StepVerification], first_error: int, confidence: float) -> bool:
     """Whether a cheap verdict can be taken: each step up to the first error is scored, and none of them near 0.5.
 
     Args:
-        scores: of all steps.
+        steps: all of them; those that were given do not count.
         first_error: as the cheap style has it, -1 for none.
         confidence: least probability of each of these verdicts, by its own score.
     """
-    asked = scores if first_error == NO_ERROR else scores[: first_error + 1]
+    upto = steps if first_error == NO_ERROR else steps[: first_error + 1]
+    asked = [step.score for step in upto if step.stop_reason is not StopReason.GIVEN]
     return all(score is not None and max(score, 1 - score) >= confidence for score in asked)

@@ -6,13 +6,12 @@ anything; `ray_engine` does it on a cluster.
 """
 
 from rationale_synth.labels import Rule, RuleName, first_error, label_steps, soft_labels
-from rationale_synth.records import LabelledSolution, Problem, ProblemRecord
+from rationale_synth.records import LabelledSolution, ProblemRecord
 from rationale_synth.settle import Settling
 from rationale_synth.synthesize import SynthRecord, TrainingRecord
 
 __all__ = [
     "LabelledSolution",
-    "Problem",
     "ProblemRecord",
     "Rule",
     "RuleName",

@@ -14,13 +14,13 @@ from typing import Protocol, TypeVar
 
 from genprm.answers import AnswerChecker
 from genprm.errors import OutputError
+from genprm.policy import Policy
 from genprm.progress import LiveProgress
-from genprm.records import Record
+from genprm.records import Problem, Record
 from genprm.tasks import map_unordered
 from rationale_synth.label import LabelOptions, label_problem
 from rationale_synth.memory import Memory
-from rationale_synth.policy import Policy
-from rationale_synth.records import Outcome, Problem, ProblemRecord
+from rationale_synth.records import Outcome, ProblemRecord
 from rationale_synth.run_folder import CONFIG, SYNC_SECONDS, InputMark, RunConfig, RunFolder, write_whole
 
 INPUT = "input.jsonl"

@@ -9,15 +9,14 @@ from pydantic import Field, model_validator
 from genprm.answers import AnswerChecker
 from genprm.errors import ModelError, ModelUnavailableError
 from genprm.models.base import Sampling
-from genprm.records import Record
+from genprm.policy import Policy
+from genprm.records import Problem, Record
 from genprm.tasks import gather_all
 from rationale_synth.labels import Rule, first_error, label_steps, soft_labels
 from rationale_synth.memory import Memory
-from rationale_synth.policy import Policy
 from rationale_synth.records import (
     LabelledSolution,
     Outcome,
-    Problem,
     ProblemRecord,
     SampledSolution,
     StepValue,

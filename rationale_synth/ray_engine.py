@@ -18,12 +18,13 @@ from pydantic import Field
 from genprm.answers import AnswerChecker
 from genprm.errors import ConfigError
 from genprm.options import ModelOptions, open_sandbox
-from genprm.records import Record
+from genprm.policy import Policy
+from genprm.records import Problem, Record
 from rationale_synth.jobs import Progress, input_rows
 from rationale_synth.label import LabelOptions, label_problem
 from rationale_synth.memory import Memory
-from rationale_synth.policy import Policy, PolicySpec
-from rationale_synth.records import LabelledSolution, Problem, ProblemRecord
+from rationale_synth.policy import PolicySpec
+from rationale_synth.records import LabelledSolution, ProblemRecord
 from rationale_synth.run_folder import RunFolder
 from rationale_synth.synthesize import Synthesizer, SynthOptions, SynthRecord
 

@@ -7,18 +7,10 @@ from typing import Literal
 
 from pydantic import Field, TypeAdapter
 
-from genprm.records import NO_ERROR, Record, Text
+from genprm.records import NO_ERROR, Problem, Record, Text
 from rationale_synth.labels import Rule
 
 SCHEMA_VERSION: Literal[1] = 1
-
-
-class Problem(Record):
-    """A problem whose final answer is known."""
-
-    id: Text
-    problem: Text = Field(min_length=1)
-    answer: Text = Field(min_length=1)
 
 
 class Cost(Record):

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 
 from genprm.answers import AnswerChecker, final_answer
 from genprm.models.base import Message
-from genprm.records import Text
+from genprm.policy import Policy
+from genprm.records import Problem, Text
 from genprm.tasks import gather_all
 from rationale_synth.labels import Rule
 from rationale_synth.memory import Memory
-from rationale_synth.policy import Policy
-from rationale_synth.records import Cost, Problem, StepValue
+from rationale_synth.records import Cost, StepValue
 from rationale_synth.settle import Settling, Tally, next_wave
 
 PAPER_K = ((0.1, 128), (0.9, 64))

@@ -7,26 +7,21 @@ had written.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from enum import Enum
 
 from genprm.models.base import Message
+from genprm.solving import ASK, EXAMPLE, SOLVED, STEP_END, paragraphs, solving_messages, without_blank
 
-_ASK = "Put the final answer in \\boxed{} at the end."
 _PROMPTS = {
-    "blank-line": f"Solve the problem below. Write a paragraph for each step, with an empty line between them. {_ASK}",
-    "step-forcing": f"Solve the problem below in numbered steps. {_ASK}",
-    "chunk": f"Solve the problem below, one thought after the other. {_ASK}",
+    "step-forcing": f"Solve the problem below in numbered steps. {ASK}",
+    "chunk": f"Solve the problem below, one thought after the other. {ASK}",
 }
-_EXAMPLE = "A box holds 6 red and 7 blue pens. Ann adds 4 pens. How many pens are in the box?"
-_SOLVED = ("At first there are 6 + 7 = 13 pens.", "Then there are 13 + 4 = 17 pens.", "The answer is \\boxed{17}.")
 _CHUNK_PROMPT = (
     "Below is a solution to a problem. Mark its parts: put <chunk> before and </chunk> after each part that serves one "
     "purpose. A part is a whole thought: setting up an equation, one calculation, a conclusion. Start a new part where "
     "the purpose changes. Copy every character of the solution, and write nothing else."
 )
 _STEP = re.compile(r"(?m)^(?=Step \d+\s*[:.])")
-_PARAGRAPH = re.compile(r"(?s).+?(?:\n[ \t]*\n\s*|\Z)")
 _CHUNK = re.compile(r"<chunk>(.*?)</chunk>(\s*)", re.DOTALL)
 
 
@@ -42,12 +37,14 @@ class Segmentation(str, Enum):
 
 def policy_messages(segmentation: Segmentation, problem: str, *, example: bool = False) -> list[Message]:
     """What the policy is asked; with an ``example`` for one that would not find into the format by itself."""
+    if segmentation is Segmentation.BLANK_LINE:
+        return solving_messages(problem, example=example)
     asked = _PROMPTS[segmentation.value]
     shown: list[Message] = []
     if example:
-        solved = [f"Step {n}: {step}" for n, step in enumerate(_SOLVED, 1)]
-        answer = "\n\n".join(solved if segmentation is Segmentation.STEP_FORCING else _SOLVED)
-        shown = [{"role": "user", "content": f"{asked}\n\n{_EXAMPLE}"}, {"role": "assistant", "content": answer}]
+        solved = [f"Step {n}: {step}" for n, step in enumerate(SOLVED, 1)]
+        answer = STEP_END.join(solved if segmentation is Segmentation.STEP_FORCING else SOLVED)
+        shown = [{"role": "user", "content": f"{asked}\n\n{EXAMPLE}"}, {"role": "assistant", "content": answer}]
     return [*shown, {"role": "user", "content": f"{asked}\n\n{problem}"}]
 
 
@@ -64,8 +61,8 @@ def chunk_messages(problem: str, solution: str) -> list[Message]:
 def split(segmentation: Segmentation, text: str) -> tuple[str, ...]:
     """Cut a solution by what stands in it; the pieces, joined, are ``text``."""
     if segmentation is Segmentation.STEP_FORCING:
-        return _without_blank(_STEP.split(text))
-    return _without_blank(_PARAGRAPH.findall(text))
+        return without_blank(_STEP.split(text))
+    return paragraphs(text)
 
 
 def read_chunks(marked: str, text: str) -> tuple[str, ...] | None:
@@ -81,18 +78,4 @@ def read_chunks(marked: str, text: str) -> tuple[str, ...] | None:
     lead, tail = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
     pieces[0] = lead + pieces[0].lstrip()
     pieces[-1] = pieces[-1].rstrip() + tail
-    return _without_blank(pieces)
-
-
-def _without_blank(pieces: Sequence[str]) -> tuple[str, ...]:
-    kept: list[str] = []
-    lead = ""
-    for piece in pieces:
-        if piece.strip():
-            kept.append(lead + piece)
-            lead = ""
-        elif kept:
-            kept[-1] += piece
-        else:
-            lead += piece
-    return tuple(kept)
+    return without_blank(pieces)

@@ -11,10 +11,10 @@ from typing import Any
 
 from genprm.answers import AnswerChecker, final_answer
 from genprm.models.base import Message
-from genprm.records import Record
+from genprm.policy import Policy
+from genprm.records import Problem, Record
 from rationale_synth.memory import Memory
-from rationale_synth.policy import Policy
-from rationale_synth.records import Cost, Problem
+from rationale_synth.records import Cost
 from rationale_synth.segment import (
     Segmentation,
     chunk_messages,

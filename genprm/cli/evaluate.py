@@ -53,7 +53,7 @@ def processbench(
         shared.check_target(json)
         if len({Path(file).stem for file in files}) < len(files):
             raise InputError("two files have the same name: subsets are named after their files")
-        solutions = Checked(_labelled(files, limit, counts))
+        solutions = Checked(Solution, _labelled(files, limit, counts))
         if output is not None:
             _make_folder(output)
     with solutions, shared.rows_file(output and output / "rows.jsonl") as place:
@@ -87,7 +87,7 @@ def bon(
     ours: dict[str, list[dict[Reduce, float | None]]] = {}
     if not scores_only:
         with shared.refusing():
-            solutions = Checked(flatten(pools))
+            solutions = Checked(Solution, flatten(pools))
         with solutions, shared.rows_file(output and output / "rows.jsonl") as place:
             shared.run(verify_rows(solutions, options, place, say))
             scores = [_reductions(row) for row in read_results(place)]

@@ -200,27 +200,38 @@ def _vote_plan(votes: str, most: int, confidence: float) -> VotePlan:
     return VotePlan.fixed(int(votes))
 
 
-def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the parameters of `run_options`; it gets what they amount to as ``options``."""
-    own = dict(inspect.signature(command).parameters)
-    del own["options"]
-    shared = inspect.signature(run_options).parameters
+def with_options(**makers: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the parameters of each maker; it gets what they amount to under the maker's name here.
 
-    @functools.wraps(command)
-    def wrapper(**given: Any) -> None:
-        chosen = {name: given.pop(name) for name in shared}
-        with refusing():
-            options = run_options(**chosen)
-        command(options=options, **given)
+    What a maker raises is refused as bad input.
+    """
 
-    hints = {**get_type_hints(run_options, include_extras=True), **get_type_hints(command, include_extras=True)}
-    parameters = [
-        parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, parameter in {**own, **shared}.items()
-    ]
-    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return wrapper
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        parameters = dict(inspect.signature(command).parameters)
+        hints = get_type_hints(command, include_extras=True)
+        for name, make in makers.items():
+            del parameters[name]
+            parameters |= inspect.signature(make).parameters
+            hints |= get_type_hints(make, include_extras=True)
+
+        @functools.wraps(command)
+        def wrapper(**given: Any) -> None:
+            made = {}
+            with refusing():
+                for name, make in makers.items():
+                    made[name] = make(**{each: given.pop(each) for each in inspect.signature(make).parameters})
+            command(**made, **given)
+
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        shown = [each.replace(annotation=hints[name], kind=keyword) for name, each in parameters.items()]
+        wrapper.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {each.name: each.annotation for each in shown}
+        return wrapper
+
+    return decorate
+
+
+with_run_options = with_options(options=run_options)
 
 
 def first(rows: Iterable[T], limit: int | None) -> Iterable[T]:

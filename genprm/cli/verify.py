@@ -13,6 +13,7 @@ from genprm.batch import Checked, read_results, verify_rows
 from genprm.cli import shared
 from genprm.cli.shared import EXIT_UNSCORED, say
 from genprm.options import RunOptions
+from genprm.records import Solution
 from genprm.report import write_report
 from genprm.rows import iterate_solutions
 from genprm.summary import Summary
@@ -34,7 +35,7 @@ def verify(
     with shared.refusing():
         for path in (target, html):
             shared.check_target(path)
-        solutions = Checked(iterate_solutions(file, limit))
+        solutions = Checked(Solution, iterate_solutions(file, limit))
     summary = Summary()
     with solutions, shared.rows_file(target) as place:
         shared.run(verify_rows(solutions, options, place, say))

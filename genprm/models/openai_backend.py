@@ -7,6 +7,7 @@ not continue a turn that is already begun.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import re
@@ -21,13 +22,16 @@ from genprm.models.base import Completion, FinishReason, Message, ModelBackend, 
 from genprm.models.chat import is_one_token, load_tokenizer, render_chat, split_tokens
 from genprm.tasks import gather_all
 
+_LOG = logging.getLogger(__name__)
 ATTEMPTS = 4
 """Tries of a request on which the server fails (status 500): another try may do, but the request may be the cause."""
-PATIENCE = 300.0
+PATIENCE = 900.0
 """Seconds for which a server that is busy, gone or starting up is asked again."""
 FIRST_WAIT = 0.5
 """Seconds before the second try; doubled before each further one, up to `LONGEST_WAIT`."""
 LONGEST_WAIT = 10.0
+WARN_AFTER = 3.0
+"""Seconds of that, before it is said."""
 REQUEST_DEADLINE = 600.0
 """Seconds for one request."""
 IN_FLIGHT = 64
@@ -63,6 +67,7 @@ class OpenAIModel(ModelBackend):
         self.concurrency = IN_FLIGHT
         self._asked_for = adapter or model
         self._patience = patience
+        self._away = False
         self._tokenizer: Any = load_tokenizer(tokenizer or model)
         key = api_key or os.environ.get("OPENAI_API_KEY", "")
         self._client = httpx.AsyncClient(
@@ -167,6 +172,7 @@ class OpenAIModel(ModelBackend):
                 problem = f"{type(error).__name__} {error}".strip()
             else:
                 if response.status_code < 400:
+                    self._away = False
                     return _object(response, self.name)
                 problem = f"status {response.status_code}: {response.text[:300]}"
                 told = self._must_wait(response, problem)
@@ -176,6 +182,9 @@ class OpenAIModel(ModelBackend):
             pause = max(told, wait * random.uniform(0.5, 1.0))  # so that not all come back at once
             if time.monotonic() - begun + pause > self._patience:
                 raise ModelUnavailableError(f"{self.name}: no answer for {self._patience:g} s, last {problem}")
+            if not self._away and time.monotonic() - begun + pause > WARN_AFTER:
+                self._away = True
+                _LOG.warning("%s does not answer (%s): asking again for %g s", self.name, problem, self._patience)
             await asyncio.sleep(pause)
             wait = min(2 * wait, LONGEST_WAIT)
 

@@ -1,1 +1,1 @@
-"""Using a verifier to get better answers out of a policy: a small module for each way."""
+"""Searches for a right answer that a verifier guides: each method a module with one function."""

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from genprm.answers import exact_number
-from genprm.records import StopReason, Verification
+from genprm.records import Verification
 
 
 class Reduce(str, Enum):
@@ -52,11 +52,10 @@ def reduce_scores(scores: Sequence[float | None], how: Reduce) -> float | None:
 
 
 def verification_score(row: Verification, how: Reduce) -> float | None:
-    """One score for a verified solution. Steps behind the first error that nobody asked about do not count."""
+    """One score for a verified solution. Steps that nobody asked about do not count."""
     if row.whole is not None and how is Reduce.LAST:
         return row.whole.score
-    asked = [step.score for step in row.steps if step.stop_reason is not StopReason.AFTER_ERROR]
-    return reduce_scores(asked, how)
+    return reduce_scores([step.score for step in row.steps if step.asked], how)
 
 
 def answer_key(answer: str | None) -> Hashable:

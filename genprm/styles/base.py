@@ -22,10 +22,17 @@ class Style(abc.ABC):
     """Whether the model is let write code."""
     chats = True
     """Whether it needs the model's chat template."""
+    independent = False
+    """Whether a step's verdict is the same without those on the steps before it: these can be left out."""
 
     @abc.abstractmethod
-    def verify(self, chain: Chain, solution: Solution) -> AsyncGenerator[StepVote, None]:
+    def verify(self, chain: Chain, solution: Solution, first: int = 0) -> AsyncGenerator[StepVote, None]:
         """Yield one vote per step, in order; then, if the style judges the solution as a whole, one more.
+
+        Args:
+            chain: what it works with.
+            solution: what it verifies.
+            first: the step to begin with; 0 unless the style is `independent`.
 
         Raises (while iterating):
             WallTimeError: the chain's time is up.

@@ -40,13 +40,14 @@ class Discriminative(Style):
     def __init__(self, prm_format: PRMFormat = PRMFormat.RLHFLOW) -> None:
         self._format = prm_format
         self.chats = prm_format is not PRMFormat.MATH_SHEPHERD
+        self.independent = prm_format is not PRMFormat.QWEN
 
-    async def verify(self, chain: Chain, solution: Solution) -> AsyncGenerator[StepVote, None]:
+    async def verify(self, chain: Chain, solution: Solution, first: int = 0) -> AsyncGenerator[StepVote, None]:
         if self._format is PRMFormat.QWEN:
             for reward in await self._rewards(chain, solution):
                 yield StepVote(score=reward, stop_reason=StopReason.JUDGED)
             return
-        for count in range(1, len(solution.steps) + 1):
+        for count in range(first + 1, len(solution.steps) + 1):
             score, parse = await chain.choose(self._prompt(chain, solution, count), GOOD, BAD)
             yield StepVote(score=score, stop_reason=StopReason.JUDGED, parse=parse)
 

@@ -58,7 +58,7 @@ class History(str, Enum):
     RATIONALES = "rationales"
     """Arguments, code and outputs, but no verdict."""
     NONE = "none"
-    """Nothing but the steps themselves. Variables of earlier code are there all the same."""
+    """Nothing but the steps themselves. Variables of earlier code are there, unless the earlier steps were given."""
 
 
 class GenPRM(Style):
@@ -89,11 +89,12 @@ class GenPRM(Style):
         self._examples = list(examples)
         self._history = history
         self.writes_code = verify
+        self.independent = history is History.NONE
 
-    async def verify(self, chain: Chain, solution: Solution) -> AsyncGenerator[StepVote, None]:
+    async def verify(self, chain: Chain, solution: Solution, first: int = 0) -> AsyncGenerator[StepVote, None]:
         opening: list[Message] = [{"role": "system", "content": SYSTEM}, *self._examples]
         messages = list(opening)
-        for index, step in enumerate(solution.steps):
+        for index, step in enumerate(solution.steps[first:], first):
             asked = f"Question: {solution.problem}\n\n{step}" if index == 0 else step
             if self._history is History.NONE:
                 seen = "\n\n".join(solution.steps[: index + 1])

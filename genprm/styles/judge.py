@@ -43,7 +43,7 @@ class Judge(Style):
     aggregate = Aggregate.MAJORITY
     stepwise = False
 
-    async def verify(self, chain: Chain, solution: Solution) -> AsyncGenerator[StepVote, None]:
+    async def verify(self, chain: Chain, solution: Solution, first: int = 0) -> AsyncGenerator[StepVote, None]:
         messages: list[Message] = [{"role": "user", "content": asked(solution.problem, solution.steps)}]
         prompt = chain.render(messages, "")
         written = await chain.write(prompt, (), min(chain.tokens_left, CHAIN_TOKENS))

@@ -41,9 +41,10 @@ class StepWiser(Style):
     """A judge of single chunks. The solution's steps are its chunks."""
 
     name = "stepwiser"
+    independent = True
 
-    async def verify(self, chain: Chain, solution: Solution) -> AsyncGenerator[StepVote, None]:
-        for index, chunk in enumerate(solution.steps):
+    async def verify(self, chain: Chain, solution: Solution, first: int = 0) -> AsyncGenerator[StepVote, None]:
+        for index, chunk in enumerate(solution.steps[first:], first):
             question = asked(solution.problem, solution.steps[:index], chunk)
             messages: list[Message] = [{"role": "user", "content": question}]
             yield await self._judge(chain, chain.render(messages, ""))

@@ -58,7 +58,7 @@ class ThinkPRM(Style):
             raise ValueError(f"rounds is {rounds}: expected 1 to {MAX_ROUNDS}")
         self._rounds = rounds
 
-    async def verify(self, chain: Chain, solution: Solution) -> AsyncGenerator[StepVote, None]:
+    async def verify(self, chain: Chain, solution: Solution, first: int = 0) -> AsyncGenerator[StepVote, None]:
         messages: list[Message] = [{"role": "user", "content": asked(solution.problem, solution.steps)}]
         header = chain.render(messages, "")
         prompt = header + ("" if header.endswith("\n") else "\n") + START

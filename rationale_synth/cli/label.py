@@ -13,6 +13,9 @@ from genprm.cli import shared
 from genprm.cli.shared import EXIT_UNSCORED, say
 from genprm.errors import ConfigError, InputError
 from genprm.options import ModelOptions
+from genprm.policy import Policy
+from genprm.problems import read_problems
+from genprm.records import Problem
 from rationale_synth.cli.engine import Actors, Engine, EngineOption, RayAddress
 from rationale_synth.cli.table import print_figures
 from rationale_synth.extra import require
@@ -20,10 +23,9 @@ from rationale_synth.jobs import INPUT, LabelProgress, open_label_run, run_label
 from rationale_synth.label import LabelOptions
 from rationale_synth.label_output import LabelSummary, write_labels
 from rationale_synth.labels import Rule, RuleName
-from rationale_synth.policy import Policy, PolicySpec
-from rationale_synth.problems import read_problems
+from rationale_synth.policy import PolicySpec
 from rationale_synth.ray_engine import Cluster, LabelWorker, run_on_ray
-from rationale_synth.records import Outcome, Problem
+from rationale_synth.records import Outcome
 from rationale_synth.run_folder import RunFolder, read_config
 from rationale_synth.segment import Segmentation
 from rationale_synth.settle import Settling
@@ -134,7 +136,7 @@ def _label(run: RunFolder, spec: PolicySpec, options: LabelOptions, cluster: Clu
 async def _label_here(run: RunFolder, spec: PolicySpec, options: LabelOptions) -> Counter[Outcome]:
     model = await spec.open()
     try:
-        return await run_label_job(run, Policy(model, options.sampling, say=say), options)
+        return await run_label_job(run, Policy(model, options.sampling), options)
     finally:
         await model.close()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from genprm.aggregate import ChainVotes, combine_chains
-from genprm.batch import Checked
+from genprm.batch import Checked, is_verified
 from genprm.errors import OutputError
 from genprm.journal import Journal
 from genprm.records import FailedRow, Solution, StepVote, StopReason, Usage, Verification, parse_row
@@ -27,7 +27,7 @@ def failed(id: str) -> FailedRow:
 
 def test_rows_come_out_in_the_order_of_the_input(tmp_path: Path):
     out = tmp_path / "out.jsonl"
-    with Journal(out, "mark") as journal:
+    with Journal(out, "mark", is_verified) as journal:
         for index in (2, 0, 1):
             journal.add(index, row(str(index)))
         assert not out.exists()
@@ -38,12 +38,12 @@ def test_rows_come_out_in_the_order_of_the_input(tmp_path: Path):
 
 @pytest.mark.parametrize("torn", [b"", b'{"index": 9, "row": {"schema', b"\xff\xfe", b'{"index": 9}\n'])
 def test_an_interrupted_run_is_continued(tmp_path: Path, torn: bytes):
-    with Journal(tmp_path / "out", "mark") as journal:
+    with Journal(tmp_path / "out", "mark", is_verified) as journal:
         journal.add(1, row("1"))
         journal.add(0, failed("0"))
     with open(tmp_path / "out.partial", "ab") as file:
         file.write(torn)
-    with Journal(tmp_path / "out", "mark") as journal:
+    with Journal(tmp_path / "out", "mark", is_verified) as journal:
         assert journal.done == {1}, "a failed row gets another try"
         journal.add(0, row("0"))
         journal.finish()
@@ -51,22 +51,22 @@ def test_an_interrupted_run_is_continued(tmp_path: Path, torn: bytes):
 
 
 def test_another_runs_journal_is_not_touched(tmp_path: Path):
-    with Journal(tmp_path / "out", "mark") as journal:
+    with Journal(tmp_path / "out", "mark", is_verified) as journal:
         journal.add(0, row("0"))
     before = (tmp_path / "out.partial").read_bytes()
     with pytest.raises(OutputError, match="other input or options"):
-        Journal(tmp_path / "out", "another mark")
+        Journal(tmp_path / "out", "another mark", is_verified)
     assert (tmp_path / "out.partial").read_bytes() == before
 
 
 def test_two_runs_cannot_write_the_same_output(tmp_path: Path):
-    with Journal(tmp_path / "out", "mark"), pytest.raises(OutputError, match="another run is writing"):
-        Journal(tmp_path / "out", "mark")
+    with Journal(tmp_path / "out", "mark", is_verified), pytest.raises(OutputError, match="another run is writing"):
+        Journal(tmp_path / "out", "mark", is_verified)
 
 
 def test_a_missing_folder(tmp_path: Path):
     with pytest.raises(OutputError, match="No such file or directory"):
-        Journal(tmp_path / "missing" / "out", "mark")
+        Journal(tmp_path / "missing" / "out", "mark", is_verified)
 
 
 def test_a_full_disk_keeps_what_was_written(tmp_path: Path):
@@ -78,9 +78,9 @@ def test_a_full_disk_keeps_what_was_written(tmp_path: Path):
         pytest.skip("only root can mount a file system")
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], check=True)
     try:
-        with Journal(tmp_path / "out", "mark") as journal:
+        with Journal(tmp_path / "out", "mark", is_verified) as journal:
             count = _fill(journal)
-        with Journal(tmp_path / "out", "mark") as journal:
+        with Journal(tmp_path / "out", "mark", is_verified) as journal:
             assert len(journal.done) == count > 10
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
@@ -105,7 +105,7 @@ def test_fingerprint_sees_every_option_and_every_row():
     ]
     marks = []
     for options, solutions in (*inputs, inputs[0]):
-        with Checked(solutions) as checked:
+        with Checked(Solution, solutions) as checked:
             marks.append(checked.fingerprint(options))
             assert list(checked) == solutions
             assert checked.count == len(solutions)
@@ -114,7 +114,7 @@ def test_fingerprint_sees_every_option_and_every_row():
 
 
 def test_journal_lines_are_json(tmp_path: Path):
-    with Journal(tmp_path / "out", "mark") as journal:
+    with Journal(tmp_path / "out", "mark", is_verified) as journal:
         journal.add(0, row("0"))
     header, entry = (json.loads(line) for line in (tmp_path / "out.partial").read_text().splitlines())
     assert header == {"fingerprint": "mark"}

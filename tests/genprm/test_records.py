@@ -48,7 +48,7 @@ def votes(draw: st.DrawFn) -> StepVote:
     return StepVote(
         score=value,
         segments=tuple(draw(st.lists(segments, max_size=3))),
-        stop_reason=draw(st.sampled_from(StopReason)),
+        stop_reason=draw(st.sampled_from([reason for reason in StopReason if reason is not StopReason.GIVEN])),
         parse=draw(st.sampled_from(FAILURES)) if value is None else ParseStatus.OK,
     )
 
@@ -63,14 +63,19 @@ solutions = st.builds(
     answer=st.none() | text,
 )
 
+GIVEN = StepVote(score=None, stop_reason=StopReason.GIVEN, parse=ParseStatus.NOT_ASKED)
+
 
 @st.composite
 def verifications(draw: st.DrawFn) -> Verification:
     solution = draw(solutions)
     size = len(solution.steps)
+    known = draw(st.integers(0, size - 1))
     chains = [
         ChainVotes(
-            tuple(draw(st.lists(votes(), min_size=size, max_size=size))), draw(usages), draw(st.none() | votes())
+            (*[GIVEN] * known, *draw(st.lists(votes(), min_size=size - known, max_size=size - known))),
+            draw(usages),
+            draw(st.none() | votes()),
         )
         for _ in range(draw(st.integers(1, 3)))
     ]
@@ -98,7 +103,8 @@ def test_solution_and_failed_row_survive_json(solution: Solution):
 @given(verifications())
 def test_what_a_verification_says_of_itself_is_consistent(row: Verification):
     behind = [step.index > row.first_error != -1 and step.stop_reason is StopReason.AFTER_ERROR for step in row.steps]
-    asked = [step.score for step, after in zip(row.steps, behind, strict=True) if not after or step.score is not None]
+    left_out = [after or step.stop_reason is StopReason.GIVEN for step, after in zip(row.steps, behind, strict=True)]
+    asked = [step.score for step, out in zip(row.steps, left_out, strict=True) if not out or step.score is not None]
     assert row.unscored == asked.count(None)
     if row.whole is None:
         assert (row.score is None) == (row.unscored > 0)

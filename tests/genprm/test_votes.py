@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genprm import AsyncVerifier, Budget, Sampling, Solution, StopReason, VotePlan
-from genprm.aggregate import Aggregate, ChainVotes, combine_chains, first_error_by_majority
+from genprm.aggregate import Aggregate, ChainVotes, combine_chains, combine_votes, first_error_by_majority
 from genprm.chain import Chain, WallTimeError
 from genprm.models.scripted import Rule, ScriptedModel
-from genprm.records import ParseStatus, StepVote, Usage, Verification
+from genprm.records import ParseStatus, StepVerification, StepVote, Usage, Verification
 from genprm.styles import Direct, GenPRM, Judge
 from genprm.votes import is_settled, is_sure
 
@@ -69,11 +69,17 @@ def test_majority_of_first_errors():
     assert first_error_by_majority([chain(None)]) is None
 
 
+def scored(*scores: float | None) -> list[StepVerification]:
+    return [combine_votes(index, [vote]) for index, vote in enumerate(chain(*scores).steps)]
+
+
 def test_sure():
-    assert is_sure([0.95, 0.97], -1, 0.9)
-    assert not is_sure([0.95, 0.7], -1, 0.9)
-    assert is_sure([0.95, 0.05, 0.6], 1, 0.9), "what is behind the error does not count"
-    assert not is_sure([0.95, None], -1, 0.9)
+    assert is_sure(scored(0.95, 0.97), -1, 0.9)
+    assert not is_sure(scored(0.95, 0.7), -1, 0.9)
+    assert is_sure(scored(0.95, 0.05, 0.6), 1, 0.9), "what is behind the error does not count"
+    assert not is_sure(scored(0.95, None), -1, 0.9)
+    known = combine_votes(0, [StepVote(score=None, stop_reason=StopReason.GIVEN, parse=ParseStatus.NOT_ASKED)])
+    assert is_sure([known, *scored(0.95)], -1, 0.9), "what is given does not count"
 
 
 @pytest.mark.parametrize("wrong", [{"first": 3, "most": 2}, {"first": 0}, {"most": 0}, {"confidence": 0.5}])

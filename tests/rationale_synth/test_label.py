@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 
 from genprm.answers import AnswerChecker
-from genprm.errors import ModelError, ModelUnavailableError
+from genprm.errors import ModelError
 from genprm.models.base import Completion, Message, ModelBackend, Sampling
 from genprm.models.scripted import Rule as ScriptRule
 from genprm.models.scripted import ScriptedModel
+from genprm.policy import Policy
+from genprm.records import Problem
 from rationale_synth.jobs import input_rows, open_label_run, run_label_job, take_input
 from rationale_synth.label import LabelOptions, label_problem, labelled_solutions
 from rationale_synth.labels import Rule, RuleName
 from rationale_synth.memory import Memory
-from rationale_synth.policy import Policy
-from rationale_synth.records import Outcome, Problem, ProblemRecord, parse_record
+from rationale_synth.records import Outcome, ProblemRecord, parse_record
 from rationale_synth.segment import Segmentation
 from rationale_synth.simulate import SimulatedPolicy, Strength
 
@@ -36,8 +37,8 @@ async def checker() -> AsyncIterator[AnswerChecker]:
         yield it
 
 
-def policy(model: ModelBackend | None = None, **options: Any) -> Policy:
-    return Policy(model or SimulatedPolicy(ANSWERS.get), Sampling(temperature=1), say=lambda _: None, **options)
+def policy(model: ModelBackend | None = None) -> Policy:
+    return Policy(model or SimulatedPolicy(ANSWERS.get), Sampling(temperature=1))
 
 
 async def records(checker: AnswerChecker, options: LabelOptions = OPTIONS) -> list[ProblemRecord]:
@@ -111,34 +112,6 @@ async def test_work_that_was_interrupted_goes_on(checker: AnswerChecker):
         assert await label_problem(0, problem, asked, checker, OPTIONS, memory) == whole
         assert len(made) == len(notes) - known
         assert (asked.completions == 0) is (known == len(notes))
-
-
-class Failing(SimulatedPolicy):
-    """Answers only after so many calls have failed."""
-
-    def __init__(self, failures: int, error: Exception) -> None:
-        super().__init__(ANSWERS.get)
-        self.failures = failures
-        self.error = error
-
-    async def complete(self, prompt: str, **options: Any) -> list[Completion]:
-        self.failures -= 1
-        if self.failures >= 0:
-            raise self.error
-        return await super().complete(prompt, **options)
-
-
-async def test_a_server_that_restarts_is_waited_for(checker: AnswerChecker, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("rationale_synth.policy.FIRST_PAUSE", 0.01)
-    said: list[str] = []
-    model = Failing(3, ModelUnavailableError("no answer"))
-    patient = Policy(model, Sampling(temperature=1), say=said.append)
-    record = await label_problem(0, PROBLEMS[0], patient, checker, OPTIONS, Memory())
-    assert record.outcome is not Outcome.FAILED
-    assert said == ["no answer: asking again for 900 s"]
-    with pytest.raises(ModelUnavailableError):
-        model = Failing(10**9, ModelUnavailableError("no answer"))
-        await label_problem(0, PROBLEMS[0], policy(model, patience=0.05), checker, OPTIONS, Memory())
 
 
 async def test_one_failing_problem_takes_nobody_along(tmp_path: Path):

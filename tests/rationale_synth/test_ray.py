@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from genprm.options import Backend, ModelOptions
+from genprm.policy import Policy
+from genprm.records import Problem
 from rationale_synth.jobs import LabelProgress, open_label_run, run_label_job, take_input
 from rationale_synth.label import LabelOptions
-from rationale_synth.policy import Policy, PolicySpec
+from rationale_synth.policy import PolicySpec
 from rationale_synth.ray_engine import Cluster, LabelWorker, SynthWorker, run_on_ray
-from rationale_synth.records import Problem
 from rationale_synth.run_folder import RunFolder
 from rationale_synth.simulate import SimulatedPolicy, Strength
 from rationale_synth.synth_job import SynthProgress, open_synth_run, run_synth_job

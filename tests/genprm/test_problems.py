@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from genprm.errors import InputError
-from rationale_synth.problems import read_problems
+from genprm.problems import read_problems
 
 
 def write(path: Path, *rows: Any) -> str:

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from genprm.answers import final_answer
 from genprm.errors import InputError
+from genprm.records import Problem
 from genprm.rows import field_error, iterate_rows
-from rationale_synth.records import Problem
 
 DATASET_ID = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+)?(?:@[\w.-]+)?")
 """OWNER/NAME, with a configuration after a colon and a split after an at sign: openai/gsm8k:main@train."""
