@@ -61,7 +61,6 @@ def policy_options(
 
     Raises:
         GenprmError: the options contradict each other.
-        pydantic.ValidationError: a value is out of range.
     """
     named = (policy, policy_backend, policy_base_url, policy_tokenizer, policy_adapter)
     model = None
@@ -70,6 +69,8 @@ def policy_options(
             model=policy, backend=policy_backend, base_url=policy_base_url, tokenizer=policy_tokenizer,
             adapter=policy_adapter,
         )  # fmt: skip
+    if policy_temperature < 0 or policy_tokens < 1:
+        raise ConfigError("--policy-temperature is at least 0, and --policy-tokens at least 1")
     options = PolicyOptions(
         model=model, temperature=policy_temperature, max_tokens=policy_tokens, example=policy_example
     )

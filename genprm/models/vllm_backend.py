@@ -63,7 +63,8 @@ class VLLMModel(ModelBackend):
         if adapter is not None:
             arguments["max_lora_rank"] = MAX_LORA_RANK
         if current_platform.is_cpu():
-            arguments |= {"dtype": "float32", "enforce_eager": True}  # bfloat16 is several times slower there
+            # bfloat16 is several times slower there; a seeded request whose prompt is read in chunks ends the engine.
+            arguments |= {"dtype": "float32", "enforce_eager": True, "enable_chunked_prefill": False}
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         try:
             built = AsyncLLM.from_engine_args(AsyncEngineArgs(**{**arguments, **engine}))

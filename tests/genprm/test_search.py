@@ -1,0 +1,219 @@
+"""Searches: who is asked what, what is kept, what it costs, and what survives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from genprm import AsyncVerifier, Problem, Sampling
+from genprm.answers import AnswerChecker
+from genprm.errors import ModelError
+from genprm.models.scripted import Rule as Line
+from genprm.models.scripted import ScriptedModel
+from genprm.policy import Policy
+from genprm.records import Solution
+from genprm.search.base import Path, Search
+from genprm.search.beam import beam_search
+from genprm.search.bon import best_of_n
+from genprm.search.curves import search_figures, told
+from genprm.search.records import SearchResult, Spent, TracePoint
+from genprm.search.refine import critique, refine
+from genprm.search.reset import chunk_reset
+from genprm.search.select import Reduce, Rule
+from genprm.styles import Direct, Discriminative, GenPRM, History, PRMFormat, StepWiser, Style, ThinkPRM
+
+PROBLEM = Problem(id="p", problem="What is 6 times 7?", answer="42")
+GOOD = "So 6 times 7 is forty-two.\n\nThe answer is \\boxed{42}."
+BAD = "So 6 times 7 is something.\n\nThe answer is \\boxed{43}."
+
+
+@pytest.fixture(scope="module")
+async def checker() -> AsyncIterator[AnswerChecker]:
+    async with AnswerChecker() as it:
+        yield it
+
+
+def judge_by(bad: str) -> Callable[[str], Line]:
+    """A verifier that finds a step wrong if the last one it is shown holds ``bad``."""
+
+    def answer(prompt: str) -> Line:
+        shown = prompt.rpartition("<|user|>")[2].partition("<|assistant|>")[0].strip().split("\n\n")[-1]
+        return Line(yes=0.1 if re.search(bad, shown) else 0.9)
+
+    return answer
+
+
+def search(
+    checker: AnswerChecker,
+    writes: ScriptedModel,
+    judges: Callable[[str], Line],
+    style: Style | None = None,
+    **more: Any,
+) -> Search:
+    verifier = AsyncVerifier(ScriptedModel(judges, name="judge"), None, style=style or Direct(history=History.NONE))
+    policy = Policy(writes, Sampling(temperature=1))
+    return Search(PROBLEM, policy, verifier, checker, **{"reduce": Reduce.MIN, "max_tokens": 100, **more})
+
+
+async def test_best_of_n_takes_what_the_verifier_believes(checker: AnswerChecker):
+    hunt = search(checker, ScriptedModel([Line(one_of=(BAD, BAD, GOOD))]), judge_by("something"))
+    await best_of_n(hunt, n=6, rule=Rule.BEST)
+    result = await hunt.result("bon")
+    assert (result.answer, result.correct, result.score) == ("42", True, pytest.approx(0.9))
+    assert result.completions == result.verifications == len(result.candidates) == 6
+    assert [point.spent.policy for point in result.trace] == sorted(point.spent.policy for point in result.trace)
+    assert result.trace[-1].spent == result.spent == Spent(policy=sum_words(result), verifier=12)
+
+
+def sum_words(result: SearchResult) -> int:
+    return sum(len("\n\n".join(candidate.steps).split()) for candidate in result.candidates)
+
+
+async def test_majority_needs_no_score(checker: AnswerChecker):
+    hunt = search(checker, ScriptedModel([Line(one_of=(BAD, GOOD, BAD))]), lambda _: Line(choice={"Perhaps": 1.0}))
+    await best_of_n(hunt, n=6, rule=Rule.MAJORITY)
+    result = await hunt.result("bon")
+    assert (result.answer, result.score) == ("43", None)
+    assert not any(candidate.prm_step_scores for candidate in result.candidates), "unscored is never a score"
+
+
+async def test_beam_search_leaves_bad_beginnings(checker: AnswerChecker):
+    writes = ScriptedModel([
+        Line(when=r"\\boxed\{4\d\}\.\n\n$", text=""),
+        Line(when=r"forty-two\.\n\n$", text="The answer is \\boxed{42}."),
+        Line(when=r"something\.\n\n$", text="The answer is \\boxed{43}."),
+        Line(one_of=(BAD, BAD, BAD, GOOD)),
+    ])  # fmt: skip
+    hunt = search(checker, writes, judge_by("something"), reduce=Reduce.LAST)
+    await beam_search(hunt, beams=4, width=2, max_steps=5)
+    result = await hunt.result("beam")
+    assert (result.answer, result.correct) == ("42", True)
+    assert result.solution == tuple(GOOD.split("\n\n"))
+    assert result.completions <= 4 + 2 * 2 * 4
+    assert all("<|assistant|>\n" in prompt for prompt in writes.prompts)
+
+
+async def test_beam_search_ends_though_nothing_is_ever_finished(checker: AnswerChecker):
+    hunt = search(checker, ScriptedModel([Line(text="And so on.\n\nAnd")]), judge_by("never"))
+    await beam_search(hunt, beams=2, width=2, max_steps=3)
+    result = await hunt.result("beam")
+    assert (result.solution, result.answer, result.correct) == (("And so on.",) * 3, None, False)
+
+
+async def test_a_rejected_chunk_is_drawn_anew(checker: AnswerChecker):
+    writes = ScriptedModel([
+        Line(when=r"forty-two\.\n\n$", text="The answer is \\boxed{42}."), Line(one_of=(BAD, BAD, GOOD))
+    ])  # fmt: skip
+    hunt = search(checker, writes, judge_by("something"))
+    await chunk_reset(hunt, attempts=5, max_steps=9)
+    result = await hunt.result("reset")
+    assert result.correct
+    assert result.spent.policy > result.trace[-1].spent.policy - result.spent.policy >= 0
+    assert 2 <= result.completions <= 6
+
+
+async def test_where_no_chunk_is_accepted_the_best_one_is_kept(checker: AnswerChecker):
+    def judges(prompt: str) -> Line:
+        return Line(yes=0.4 if "third" in prompt else 0.2)
+
+    hunt = search(checker, ScriptedModel([Line(one_of=("A first.\n\n", "A second.\n\n", "A third.\n\n"))]), judges)
+    await chunk_reset(hunt, attempts=3, max_steps=1)
+    assert (await hunt.result("reset")).solution == ("A third.",)
+
+
+async def test_unscored_is_not_accepted(checker: AnswerChecker):
+    hunt = search(checker, ScriptedModel([Line(text="A step.\n\n")]), lambda _: Line(choice={"Perhaps": 1.0}))
+    await chunk_reset(hunt, attempts=3, max_steps=1)
+    result = await hunt.result("reset")
+    assert (result.completions, result.score) == (3, None)
+
+
+async def test_the_critique_goes_back_to_the_policy(checker: AnswerChecker):
+    def judges(prompt: str) -> Line:
+        if prompt.rstrip().endswith("step by step:"):
+            return Line(text="The word something is no number.")
+        return judge_by("something")(prompt)
+
+    writes = ScriptedModel([Line(when="(?s)found fault.*no number", text=GOOD), Line(text=BAD)])
+    hunt = search(checker, writes, judges, style=GenPRM(verify=False, history=History.NONE))
+    await refine(hunt, turns=3)
+    result = await hunt.result("refine")
+    assert [point.answer for point in result.trace] == ["43", "42"], "nothing is asked once no error is found"
+    assert "Paragraph 1" in writes.prompts[1]
+    assert "Paragraph 2" not in writes.prompts[1], "only wrong steps are criticized"
+
+
+async def test_a_critique_without_an_argument_says_which_step(checker: AnswerChecker):
+    async with AsyncVerifier(ScriptedModel([Line(yes=0.0)]), None, style=Direct()) as verifier:
+        report = await verifier.verify("p", ["A" * 80])
+    assert critique(report) == f"Paragraph 1, which begins '{'A' * 60}...':\nIt is wrong."
+
+
+async def test_a_policy_that_says_nothing(checker: AnswerChecker):
+    hunt = search(checker, ScriptedModel([Line(text="")]), judge_by("x"))
+    with pytest.raises(ModelError, match="wrote nothing"):
+        await best_of_n(hunt, n=2, rule=Rule.BEST)
+
+
+async def test_what_is_accepted_is_not_judged_again(checker: AnswerChecker):
+    """A style whose verdicts are independent is asked about the new step only; another one about all."""
+    for style, asked in ((StepWiser(), 1), (Direct(history=History.NONE), 1), (Direct(), 2)):
+        hunt = search(checker, ScriptedModel([Line(text="x")]), lambda _: Line(yes=0.9), style=style)
+        one = await hunt.judge(Path(steps=("a",)))
+        before = hunt.spent.verifier
+        two = await hunt.judge(Path(steps=("a", "b"), scores=one.scores))
+        calls = two.report.usage.model_calls if two.report else 0
+        assert calls == asked * (2 if isinstance(style, StepWiser) else 1)
+        assert (len(two.scores), hunt.spent.verifier > before) == (2, True)
+
+
+def by_hash(prompt: str) -> Line:
+    probability = sha256(prompt.encode()).digest()[0] / 255
+    return Line(choice={word: probability if word in ("Yes", "+", "Positive") else 1 - probability
+                        for word in ("Yes", "No", "+", "-", "Positive", "Negative")})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "style",
+    [
+        StepWiser(), Direct(history=History.NONE), GenPRM(verify=False, history=History.NONE),
+        Discriminative(PRMFormat.RLHFLOW), Discriminative(PRMFormat.MATH_SHEPHERD), ThinkPRM(), Direct(),
+    ],
+    ids=lambda style: type(style).__name__,
+)  # fmt: skip
+async def test_given_steps_change_no_verdict(style: Style):
+    solution = Solution(id="a", problem="p", steps=("one", "two", "three", "four"))
+    async with AsyncVerifier(ScriptedModel(by_hash), None, style=style, sampling=Sampling(temperature=0)) as verifier:
+        whole = await verifier.verify_solution(solution)
+        part = await verifier.verify_solution(solution, given=2)
+    assert [step.score for step in part.steps[2:]] == [step.score for step in whole.steps[2:]]
+    assert [step.asked for step in part.steps] == [not style.independent, not style.independent, True, True]
+    assert (part.usage.model_calls < whole.usage.model_calls) is style.independent
+
+
+def point(tokens: int, correct: bool | None) -> TracePoint:
+    return TracePoint(spent=Spent(policy=tokens), answer="1", correct=correct)
+
+
+def result(*trace: TracePoint) -> SearchResult:
+    return SearchResult(
+        id="p", problem="p", gold="1", method="bon", answer="1", correct=trace[-1].correct, score=None, solution=("s",),
+        trace=trace, candidates=(), spent=trace[-1].spent, completions=1, verifications=1, seconds=0.0, policy="m",
+        verifier="m", style="direct",
+    )  # fmt: skip
+
+
+def test_accuracy_within_so_many_tokens():
+    rows = [told(result(point(10, False), point(100, True))), told(result(point(50, True), point(80, None)))]
+    figures = search_figures(rows)
+    assert (figures.accuracy, figures.policy_tokens) == (50.0, 90.0)
+    curve = dict(figures.curve)
+    assert curve[10] == 0
+    assert max(curve.values()) == 50
+    assert curve[100] == 50
+    assert [row.right_within(60) for row in rows] == [False, True]
+    assert [row.right_within(90) for row in rows] == [False, False], "an answer that cannot be compared is not right"
