@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
 from genprm.answers import exact_number
@@ -58,34 +59,35 @@ def verification_score(row: Verification, how: Reduce) -> float | None:
     return reduce_scores([step.score for step in row.steps if step.asked], how)
 
 
+@lru_cache(maxsize=1 << 16)
 def answer_key(answer: str | None) -> Hashable:
     """What equal answers have in common: the number they are, or their letters without spaces and dollar signs."""
     if answer is None:
         return None
     number = exact_number(answer)
-    return number if number is not None else "".join(answer.split()).strip("$").rstrip(".")
+    return number if number is not None else "".join(answer.split()).lstrip("$").rstrip("$.")
 
 
 def choose(candidates: Sequence[Candidate], rule: Rule) -> int | None:
     """The index of the candidate to believe; of equals the first. None if there is nothing to go by."""
-    scored = [index for index, candidate in enumerate(candidates) if candidate.score is not None]
     if rule is Rule.BEST:
-        return max(scored, key=lambda index: (candidates[index].score or 0.0, -index), default=None)
-    weights: dict[Hashable, float] = {}
-    for candidate in candidates:
-        if candidate.answer is not None:
-            weight = 1.0 if rule is Rule.MAJORITY else candidate.score
-            if weight is not None:
-                key = answer_key(candidate.answer)
-                weights[key] = weights.get(key, 0.0) + weight
-    if not weights:
+        return _best(candidates, range(len(candidates)))
+    giving: dict[Hashable, list[int]] = {}
+    for index, candidate in enumerate(candidates):
+        if candidate.answer is not None and (rule is Rule.MAJORITY or candidate.score is not None):
+            giving.setdefault(answer_key(candidate.answer), []).append(index)
+    if not giving:
         return None
-    # Equally many votes: the answer whose candidates are scored higher.
-    support = {key: (weight, _score_of(candidates, key)) for key, weight in weights.items()}
-    best = max(support, key=lambda key: support[key])
-    giving = [i for i, c in enumerate(candidates) if c.answer is not None and answer_key(c.answer) == best]
-    return max(giving, key=lambda index: (candidates[index].score or 0.0, -index))
+
+    def support(indices: Sequence[int]) -> tuple[float, float]:
+        weight = math.fsum(candidates[index].score or 0.0 for index in indices)
+        return (len(indices) if rule is Rule.MAJORITY else weight), weight
+
+    believed = max(giving.values(), key=support)
+    best = _best(candidates, believed)
+    return believed[0] if best is None else best
 
 
-def _score_of(candidates: Sequence[Candidate], key: Hashable) -> float:
-    return sum(c.score or 0.0 for c in candidates if c.answer is not None and answer_key(c.answer) == key)
+def _best(candidates: Sequence[Candidate], among: Iterable[int]) -> int | None:
+    scored = [(score, -index) for index in among if (score := candidates[index].score) is not None]
+    return -max(scored)[1] if scored else None
