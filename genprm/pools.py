@@ -6,7 +6,16 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from genprm.errors import InputError
 from genprm.evaluation import Interval, percentiles
@@ -27,8 +36,19 @@ class PoolCandidate(BaseModel):
     steps: tuple[Text, ...] = Field(min_length=1)
     answer: str | None = None
     correct: bool
-    prm_step_scores: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    prm_step_scores: dict[str, tuple[FiniteFloat, ...]] = Field(default_factory=dict)
     """Name of a PRM -> its score for each step."""
+
+    @field_validator("prm_step_scores")
+    @classmethod
+    def _one_score_a_step(
+        cls, scores: dict[str, tuple[float, ...]], info: ValidationInfo
+    ) -> dict[str, tuple[float, ...]]:
+        steps = len(info.data.get("steps", ()))
+        for name, each in scores.items():
+            if steps and len(each) != steps:
+                raise ValueError(f"{name} has {len(each)} scores for {steps} steps")
+        return scores
 
 
 class Pool(BaseModel):
@@ -36,7 +56,7 @@ class Pool(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    id: Text = Field(validation_alias=AliasChoices("id", "problem_id"))
+    id: Text = Field(validation_alias=AliasChoices("id", "problem_id"), coerce_numbers_to_str=True)
     problem: Text = Field(min_length=1, validation_alias=AliasChoices("problem", "question"))
     candidates: tuple[PoolCandidate, ...] = Field(min_length=1)
 
@@ -70,13 +90,13 @@ def read_pools(path: str, limit: int | None) -> list[Pool]:
         InputError: the file is missing, empty or broken, or a row is not as expected.
     """
     pools: list[Pool] = []
-    for where, row in iterate_rows(path):
+    for where, row in iterate_rows(path, limit):
+        if not isinstance(row, dict):
+            raise InputError(f"{where}: expected an object with the fields problem and candidates")
         try:
             pools.append(Pool.model_validate(row))
         except ValidationError as error:
             raise field_error(where, error) from error
-        if limit is not None and len(pools) >= limit:
-            break
     if not pools:
         raise InputError(f"{path}: no rows in it")
     return pools
@@ -139,10 +159,8 @@ def _measure(
 def _right(pool: Pool, subset: Iterable[int], scores: Sequence[float | None], scorer: str, rule: Rule | None) -> float:
     members = list(subset)
     correct = [pool.candidates[index].correct for index in members]
-    if scorer == "oracle":
-        return float(any(correct))
     if rule is None:
-        return sum(correct) / len(correct)
+        return float(any(correct)) if scorer == "oracle" else sum(correct) / len(correct)
     chosen = choose([Candidate(pool.candidates[index].answer, scores[index]) for index in members], rule)
     # Nothing to go by: as good as a blind draw.
     return sum(correct) / len(correct) if chosen is None else float(correct[chosen])

@@ -26,10 +26,8 @@ def read_solutions(path: str, limit: int | None = None) -> list[Solution]:
 
 def iterate_solutions(path: str, limit: int | None = None) -> Iterator[Solution]:
     """`read_solutions`, a row at a time."""
-    if limit is not None and limit < 1:
-        raise InputError(f"--limit is {limit}: expected at least 1")
     count = 0
-    for where, row in islice(iterate_rows(path), limit):
+    for where, row in iterate_rows(path, limit):
         yield _solution(where, row, count)
         count += 1
     if not count:
@@ -40,14 +38,20 @@ def _name(path: str) -> str:
     return "standard input" if path == "-" else path
 
 
-def iterate_rows(path: str) -> Iterator[tuple[str, Any]]:
+def iterate_rows(path: str, limit: int | None = None) -> Iterator[tuple[str, Any]]:
     """Yield where a row stands, and the row: of a JSONL file, a JSON array, a Parquet file, or ``-``.
 
     JSONL and Parquet are read as the rows are taken, so that a file may be larger than the memory.
 
     Raises:
-        InputError: the file is missing or broken.
+        InputError: the file is missing or broken, or the limit lets no row through.
     """
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit is {limit}: expected at least 1")
+    yield from islice(_rows(path), limit)
+
+
+def _rows(path: str) -> Iterator[tuple[str, Any]]:
     if path.endswith(".parquet"):
         yield from _parquet_rows(path)
         return
@@ -132,5 +136,5 @@ def _solution(where: str, row: Any, index: int) -> Solution:
 def field_error(where: str, error: ValidationError) -> InputError:
     """The first thing that is wrong with a row, in one line."""
     first = error.errors()[0]
-    field = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in first["loc"])
-    return InputError(f"{where}, field {field}: {first['msg'][0].lower()}{first['msg'][1:]}")
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+    return InputError(f"{where}, field {field.removeprefix('.')}: {first['msg'][0].lower()}{first['msg'][1:]}")

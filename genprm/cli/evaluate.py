@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from json import dumps
@@ -20,7 +21,7 @@ from genprm.cli import shared
 from genprm.cli.shared import EXIT_UNSCORED, say
 from genprm.comparison import Comparison, compare
 from genprm.errors import InputError, OutputError
-from genprm.evaluation import EvaluationResult, Interval, evaluate, outcome
+from genprm.evaluation import EvaluationResult, Interval, Outcome, evaluate, outcome
 from genprm.options import RunOptions
 from genprm.pools import Scored, as_json, flatten, measure_pools, read_pools
 from genprm.records import OutputRow, Solution, Verification, parse_row
@@ -78,23 +79,26 @@ def bon(
     output: Folder = None,
     limit: shared.Limit = None,
 ) -> None:
-    """Best of N on fixed pools of candidate solutions, beside other PRMs' scores where the pools have them."""
+    """Best of N on fixed pools of candidate solutions, beside other PRMs' scores where the pools have them.
+
+    Exit status 0: every candidate has a score. 1: this verifier has none for some. 2: nothing was done.
+    """
     with shared.refusing():
         shared.check_target(json)
         pools = [pool for file in files for pool in read_pools(file, limit)]
         if output is not None:
             _make_folder(output)
-    ours: dict[str, list[dict[Reduce, float | None]]] = {}
+    scores: list[dict[Reduce, float | None]] = []
     if not scores_only:
         with shared.refusing():
             solutions = Checked(Solution, flatten(pools))
         with solutions, shared.rows_file(output and output / "rows.jsonl") as place:
             shared.run(verify_rows(solutions, options, place, say))
             scores = [_reductions(row) for row in read_results(place)]
-        ours["this verifier"] = scores
-    results = measure_pools(pools, ours)
+    results = measure_pools(pools, {} if scores_only else {"this verifier": scores})
     _print_pools(results, len(pools))
     _write_json(json, dumps({"pools": len(pools), "results": as_json(results)}, indent=2))
+    raise typer.Exit(EXIT_UNSCORED if any(None in each.values() for each in scores) else 0)
 
 
 @eval_app.command(name="calibration")
@@ -132,7 +136,9 @@ def compare_results(files: Results, json: Json = None) -> None:
         shared.check_target(json)
         if len(files) < 2:
             raise InputError("compare takes two files or more")
-        results = {_short(file, files): {row.id: outcome(row) for row in _labelled_results(file)} for file in files}
+        if len({Path(file).resolve() for file in files}) < len(files):
+            raise InputError("compare takes different files: one is named twice")
+        results = {_short(file, files): _outcomes(file) for file in files}
         if not set.intersection(*(set(result) for result in results.values())):
             raise InputError(f"{', '.join(files)}: no row is in all of them")
         result = compare(results)
@@ -154,6 +160,7 @@ def _labelled(files: list[str], limit: int | None, counts: dict[str, int]) -> It
 
 
 def _labelled_results(file: str) -> Iterator[OutputRow]:
+    number = 0
     try:
         with open(file, "rb") as lines:
             for number, line in enumerate(lines, 1):
@@ -163,6 +170,8 @@ def _labelled_results(file: str) -> Iterator[OutputRow]:
                 yield row
     except OSError as error:
         raise InputError(f"{file}: {error.strerror or error}") from error
+    if not number:
+        raise InputError(f"{file}: no rows in it")
 
 
 def _result(where: str, line: bytes) -> OutputRow:
@@ -172,14 +181,24 @@ def _result(where: str, line: bytes) -> OutputRow:
         raise InputError(f"{where}: no row that verify wrote: {error.errors()[0]['msg']}") from error
 
 
+def _outcomes(file: str) -> dict[str, Outcome]:
+    """Row id -> what is measured of it."""
+    found: dict[str, Outcome] = {}
+    for row in _labelled_results(file):
+        if row.id in found:
+            raise InputError(f"{file}: two rows have the id {row.id}, by which rows are matched")
+        found[row.id] = outcome(row)
+    return found
+
+
 def _points(file: str) -> list[Point]:
     return points(_labelled_results(file))
 
 
 def _short(file: str, files: Iterable[str]) -> str:
-    """A file's name, with its folder where another one has the same."""
-    names = [Path(other).name for other in files]
-    return Path(file).stem if names.count(Path(file).name) == 1 else str(Path(file).with_suffix(""))
+    """A file's bare name; the whole path where another one has the same."""
+    stems = [Path(other).stem for other in files]
+    return Path(file).stem if stems.count(Path(file).stem) == 1 else file
 
 
 def _reductions(row: OutputRow) -> dict[Reduce, float | None]:
@@ -201,14 +220,15 @@ def _write_json(path: Path | None, text: str) -> None:
 
 def _table(first: str, *others: str) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="bold")
-    table.add_column(first)
+    table.add_column(first, overflow="fold")
     for name in others:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     return table
 
 
 def _print(*tables: Table | str) -> None:
-    console = Console(highlight=False)
+    # A pipe or a log has no width: nothing is to be cut there.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     for table in tables:
         console.print(table)
 
