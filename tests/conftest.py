@@ -16,6 +16,8 @@ import pytest
 from sandbox import Limits, Sandbox, SandboxUnavailableError
 from sandbox.docker_launcher import connect_engine
 
+DATA = Path(os.environ.get("GENPRM_DATA", Path(__file__).parents[2] / "shared" / "data"))
+"""Data sets that are not the project's own; tests that need one are skipped without it."""
 LIMITS = Limits(timeout=5.0, memory_mib=256)
 KINDS: dict[str, dict[str, Any]] = {
     "local": {"backend": "local"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Cli, command
+from tests.conftest import DATA
 
 PROBLEMS = 200
 OUTPUTS = ("labelled.jsonl", "labelled.parquet", "README.md", "plots/labels_by_step.png", "plots/values_by_step.png")
@@ -212,7 +212,7 @@ def test_nothing_is_labelled(cli: Cli, tmp_path: Path):
     assert pyarrow.parquet.read_table(tmp_path / "run" / "labelled.parquet").num_rows == 0
 
 
-GSM8K = Path(os.environ.get("GENPRM_DATA", Path(__file__).parents[3] / "shared" / "data")) / "gsm8k" / "train.jsonl"
+GSM8K = DATA / "gsm8k" / "train.jsonl"
 
 
 @pytest.mark.skipif(not GSM8K.exists(), reason="no GSM8K here (GENPRM_DATA)")
