@@ -154,6 +154,6 @@ def plot_reliability(results: dict[str, CalibrationResult], path: Path) -> None:
     axes.set(xlabel="score", ylabel="share of right steps", xlim=(0, 1), ylim=(0, 1))
     axes.legend()
     try:
-        figure.savefig(path, dpi=120)
+        figure.savefig(path, dpi=120, format=path.suffix.removeprefix(".") or "png")
     except (OSError, ValueError) as error:
         raise OutputError(f"{path}: {error}") from error

@@ -1,0 +1,249 @@
+"""`genprm eval bon`, `calibration` and `compare`, from outside; their figures counted by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from genprm.aggregate import ChainVotes, combine_chains
+from genprm.cli.main import app
+from genprm.records import FailedRow, ParseStatus, Solution, StepVote, StopReason, Usage
+
+from .conftest import Cli
+
+PARSE = {True: ParseStatus.OK, False: ParseStatus.EMPTY}
+
+
+def result(name: str, label: int | None, *scores: float | None) -> str:
+    """A row as verify writes it."""
+    votes = [StepVote(score=each, stop_reason=StopReason.JUDGED, parse=PARSE[each is not None]) for each in scores]
+    solution = Solution(id=name, problem="p", steps=("s",) * len(scores), label=label)
+    return combine_chains(solution, [ChainVotes(tuple(votes), Usage())], "m", "direct").model_dump_json() + "\n"
+
+
+def failed(name: str, label: int) -> str:
+    return FailedRow(id=name, problem="p", solution=("s",), label=label, error="why").model_dump_json() + "\n"
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+# Best of N
+
+
+@pytest.fixture
+def pools(tmp_path: Path) -> Path:
+    """Two problems whose only right candidate is outvoted, and which another PRM likes least."""
+
+    def candidate(number: int, right: int) -> dict[str, object]:
+        correct = number == right
+        steps = ["Begin.", "This holds." if correct else "This is a wrong step."]
+        scores = {"other": [0.9, 0.1 if correct else 0.8]}
+        return {"steps": steps, "answer": "1" if correct else "2", "correct": correct, "prm_step_scores": scores}
+
+    rows = [
+        {"problem_id": f"p{right}", "question": "Why?", "candidates": [candidate(n, right) for n in range(4)]}
+        for right in (1, 3)
+    ]
+    path = tmp_path / "pools.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def judging(tmp_path: Path) -> tuple[object, ...]:
+    """Options of a verifier that knows a wrong step when it sees one."""
+    path = tmp_path / "judging.json"
+    path.write_text(json.dumps([{"when": r"(?s)wrong step.*\{$", "yes": 0.2}, {"yes": 0.7}]))
+    return ("--style", "direct", "--backend", "scripted", "--model", path)
+
+
+def test_bon(cli: Cli, pools: Path, judging: tuple[object, ...], tmp_path: Path):
+    done = cli("eval", "bon", pools, *judging, "--json", "bon.json", "-o", "rows")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "bon.json").read_text())
+    assert figures["pools"] == 2
+    found = {(each["scorer"], each["reduce"], each["rule"]): each for each in figures["results"]}
+    assert {scorer for scorer, _, _ in found} == {"random", "oracle", "majority", "this verifier", "other"}
+    assert found["random", None, None]["accuracy"]["4"] == 25
+    assert found["oracle", None, None]["accuracy"]["4"] == 100
+    assert found["majority", None, "majority"]["accuracy"]["4"] == 0
+    for how in ("last", "mean", "min", "product"):
+        assert found["this verifier", how, "best"]["accuracy"]["4"] == 100
+        assert found["other", how, "best"]["accuracy"]["4"] == 0
+    assert found["this verifier", "min", "weighted"]["accuracy"]["4"] == 100, "0.7 against three times 0.2"
+    assert found["this verifier", "last", "best"]["interval"] == [100, 100]
+    rows = [json.loads(line) for line in (tmp_path / "rows" / "rows.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows] == [f"p{right}/{number}" for right in (1, 3) for number in range(4)]
+    assert [row["score"] for row in rows] == pytest.approx([0.2, 0.7, 0.2, 0.2, 0.2, 0.2, 0.2, 0.7])
+    assert "scorer steps choice N=1 N=2 N=4 95 % unscored" in words(done.stdout)
+    assert "this verifier product weighted 25.0" not in words(done.stdout)
+    assert "2 problems; accuracy in percent." in done.stdout
+
+
+def test_bon_by_scores_that_are_there(cli: Cli, pools: Path, tmp_path: Path):
+    done = cli("eval", "bon", pools, "--scores-only", "--json", "bon.json", "--limit", 1)
+    assert (done.returncode, done.stderr) == (0, "")
+    figures = json.loads((tmp_path / "bon.json").read_text())
+    assert figures["pools"] == 1
+    assert {each["scorer"] for each in figures["results"]} == {"random", "oracle", "majority", "other"}
+
+
+def test_bon_with_candidates_that_nobody_could_judge(cli: Cli, pools: Path, tmp_path: Path):
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps([{"when": r"(?s)wrong step.*\{$", "text": "perhaps"}, {"yes": 0.7}]))
+    done = cli("eval", "bon", pools, "--style", "direct", "--backend", "scripted", "--model", script, "--json", "j")
+    assert done.returncode == 1
+    found = json.loads((tmp_path / "j").read_text())["results"]
+    assert {each["unscored"] for each in found if each["scorer"] == "this verifier"} == {6}
+    best = {each["accuracy"]["4"] for each in found if each["scorer"] == "this verifier" and each["rule"] == "best"}
+    assert best == {100}, "of what is not scored nothing is chosen"
+
+
+# Calibration
+
+OVERSURE = (
+    *[result(f"a{n}", -1, 0.95) for n in range(3)],
+    result("b", 0, 0.95),
+    result("c", 1, 0.85, 0.05, 0.4),
+    result("d", -1, 0.05, None),
+    failed("e", -1),
+)
+"""Judged steps whose truth is known: 0.95 three times right and once wrong, 0.85 right, 0.05 once each."""
+
+
+def test_calibration(cli: Cli, tmp_path: Path):
+    (tmp_path / "one.jsonl").write_text("".join(OVERSURE[:4]))
+    (tmp_path / "two.jsonl").write_text("".join(OVERSURE[4:]))
+    arguments = ("one.jsonl", "two.jsonl", "--json", "c.json", "--plot", "picture")
+    done = cli("eval", "calibration", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    figures = json.loads((tmp_path / "c.json").read_text())
+    assert figures["temperature"] is None
+    [(name, found)] = figures["results"].items()
+    assert (name, found["steps"]) == ("as it is", 7)
+    assert found["ece"] == pytest.approx((4 * abs(0.95 - 3 / 4) + 1 * 0.15 + 2 * abs(0.05 - 1 / 2)) / 7)
+    assert found["brier"] == pytest.approx((3 * 0.05**2 + 0.95**2 + 0.15**2 + 0.95**2 + 0.05**2) / 7)
+    assert [each["count"] for each in found["bins"]] == [2, 0, 0, 0, 0, 0, 0, 0, 1, 4]
+    assert "0.90 to 1.00 4 0.950 0.750" in words(done.stdout)
+    assert_is_picture(tmp_path / "picture")
+
+
+def assert_is_picture(path: Path) -> None:
+    from matplotlib.image import imread
+
+    assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    pixels = imread(path)
+    assert pixels.shape[:2] == (600, 600)
+    assert len({tuple(pixel) for pixel in pixels.reshape(-1, pixels.shape[2]).tolist()}) > 10
+
+
+def test_a_temperature_that_was_fitted_elsewhere(cli: Cli, tmp_path: Path):
+    """Where 0.9 is right in three of four cases, the likeliest temperature makes 0.75 of it: 2, exactly."""
+    odds = [result(f"f{n}", -1 if n < 3 else 0, 0.9) for n in range(4)]
+    (tmp_path / "fit.jsonl").write_text("".join(odds))
+    (tmp_path / "here.jsonl").write_text(result("a", -1, 0.9) + result("b", 0, 0.1))
+    done = cli("eval", "calibration", "here.jsonl", "--fit", "fit.jsonl", "--bins", 4, "--json", "c.json")
+    assert (done.returncode, done.stderr) == (0, "")
+    figures = json.loads((tmp_path / "c.json").read_text())
+    assert figures["temperature"] == pytest.approx(2, rel=1e-4)
+    cooled = figures["results"]["temperature 2.00"]
+    assert cooled["brier"] == pytest.approx(1 / 16, rel=1e-4)
+    assert figures["results"]["as it is"]["brier"] == pytest.approx(1 / 100)
+    assert len(cooled["bins"]) == 4
+
+
+# Comparison
+
+
+def test_compare(cli: Cli, tmp_path: Path):
+    """Of four wrong and four right solutions the first finds one and two, the second all."""
+    labels = [0, 0, 0, 0, -1, -1, -1, -1]
+    hits = [1, 0, 0, 0, 1, 1, 0, 0]
+    truth = [0.1 if label == 0 else 0.9 for label in labels]
+    first = [score if hit else 1 - score for score, hit in zip(truth, hits, strict=True)]
+    for name, scores in (("first", first), ("second", truth), ("third", first)):
+        rows = [result(f"r{n}", label, score) for n, (label, score) in enumerate(zip(labels, scores, strict=True))]
+        (tmp_path / f"{name}.jsonl").write_text("".join(reversed(rows)) + failed(f"only in {name}", -1))
+    done = cli("eval", "compare", "first.jsonl", "second.jsonl", "third.jsonl", "--json", "c.json")
+    assert (done.returncode, done.stderr) == (0, "")
+    figures = json.loads((tmp_path / "c.json").read_text())
+    assert figures["rows"] == 8
+    assert (figures["results"]["first"]["error_accuracy"], figures["results"]["first"]["correct_accuracy"]) == (25, 50)
+    assert figures["results"]["first"]["f1"] == pytest.approx(100 / 3)
+    better = figures["differences"]["second"]
+    assert (better["gained"], better["lost"], better["p_value"]) == (5, 0, 2 / 2**5)
+    assert better["f1"] == pytest.approx(200 / 3)
+    assert better["f1_interval"][0] > 0
+    same = figures["differences"]["third"]
+    assert (same["f1"], same["gained"], same["lost"], same["p_value"]) == (0, 0, 0, 1)
+    assert "first 33.3 25.0 50.0" in words(done.stdout)
+    assert "5 0 0.062" in words(done.stdout)
+    assert "8 rows that all have" in done.stdout
+
+
+def test_results_of_one_name_are_told_apart(cli: Cli, tmp_path: Path):
+    for name in ("a.jsonl", "a.json", "sub/a.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(result("r", -1, 0.9))
+    done = cli("eval", "compare", "a.jsonl", "a.json", "sub/a.jsonl", "--json", "c.out")
+    assert done.returncode == 0, done.stderr
+    assert list(json.loads((tmp_path / "c.out").read_text())["results"]) == ["a.jsonl", "a.json", "sub/a.jsonl"]
+
+
+# What is wrong is said in one line, before anything is written
+
+WRONG = [
+    (["bon", "nocorrect.jsonl"], "nocorrect.jsonl, line 2, field candidates[0].correct: field required"),
+    (["bon", "shortscores.jsonl"], "shortscores.jsonl, line 1, field candidates[0].prm_step_scores: value error, prm"),
+    (["bon", "empty.jsonl"], "empty.jsonl: no rows in it"),
+    (["bon", "pools.jsonl", "--scores-only", "--limit", "0"], "--limit is 0: expected at least 1"),
+    (["bon", "pools.jsonl", "--scores-only", "--json", "missing/b.json"], "missing/b.json: no such folder"),
+    (["bon", "pools.jsonl", "-o", "missing/rows"], "missing/rows: No such file or directory"),
+    (["calibration", "pools.jsonl"], "pools.jsonl, line 1: no row that verify wrote"),
+    (["calibration", "binary.jsonl"], "binary.jsonl, line 1: no row that verify wrote"),
+    (["calibration", "unlabelled.jsonl"], "unlabelled.jsonl, line 2: row b has no label"),
+    (["calibration", "empty.jsonl"], "empty.jsonl: no rows in it"),
+    (["calibration", "one.jsonl", "--fit", "right.jsonl"], "a temperature cannot be fitted"),
+    (["calibration", "one.jsonl", "--fit", "missing.jsonl"], "missing.jsonl: No such file"),
+    (["calibration", "one.jsonl", "--plot", "missing/c.png"], "missing/c.png: no such folder"),
+    (["calibration", "one.jsonl", "--plot", "c.nonsense"], "c.nonsense: Format 'nonsense' is not supported"),
+    (["calibration", "."], ".: Is a directory"),
+    (["compare", "one.jsonl"], "compare takes two files or more"),
+    (["compare", "one.jsonl", "./one.jsonl"], "compare takes different files"),
+    (["compare", "one.jsonl", "right.jsonl"], "one.jsonl, right.jsonl: no row is in all of them"),
+    (["compare", "one.jsonl", "unlabelled.jsonl"], "unlabelled.jsonl, line 2: row b has no label"),
+    (["compare", "one.jsonl", "twice.jsonl"], "twice.jsonl: two rows have the id a"),
+    (["compare", "one.jsonl", "empty.jsonl"], "empty.jsonl: no rows in it"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), WRONG, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_wrong_input(pools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str):
+    candidate = {"steps": ["s", "t"], "correct": True, "prm_step_scores": {"prm": [0.5]}}
+    rows = {
+        "nocorrect.jsonl": pools.read_text().splitlines()[0]
+        + '\n{"id": "x", "problem": "p", "candidates": [{"steps": ["s"]}]}\n',
+        "shortscores.jsonl": json.dumps({"id": "x", "problem": "p", "candidates": [candidate]}),
+        "empty.jsonl": "",
+        "one.jsonl": result("a", 0, 0.3) + result("b", -1, 0.8),
+        "right.jsonl": result("c", -1, 0.9),
+        "twice.jsonl": result("a", 0, 0.3) + result("a", 0, 0.4),
+        "unlabelled.jsonl": result("a", 0, 0.3) + result("b", None, 0.8),
+    }
+    for name, text in rows.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "binary.jsonl").write_bytes(bytes(range(256)))
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["eval", *arguments])
+    assert done.exit_code == 2, (done.stdout, done.stderr)
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert said in done.stderr
+    assert sorted(tmp_path.iterdir()) == before
