@@ -32,10 +32,11 @@ class RewardHead(ModelBackend):
         """Load a model with its head.
 
         Raises:
-            ModelError: there is no such model, or it has no two-class head.
+            ModelError: there is no such model, or it has no two-class head, or weights of it are missing.
         """
         tokenizer = load_tokenizer(name)
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoConfig, AutoModelForTokenClassification
         from transformers.utils import logging
 
@@ -46,15 +47,18 @@ class RewardHead(ModelBackend):
             config = AutoConfig.from_pretrained(name)
             kinds = config.architectures or []
             if QWEN_PRM in kinds:
-                model = _qwen_prm().from_pretrained(name, dtype=dtype)
+                kind = _qwen_prm()
             elif any(kind.endswith("ForTokenClassification") for kind in kinds):
-                model = AutoModelForTokenClassification.from_pretrained(name, dtype=dtype)
+                kind = AutoModelForTokenClassification
             else:
                 raise ModelError(f"{name} has no reward head: it is a {', '.join(kinds) or config.model_type}")
+            model, report = kind.from_pretrained(name, dtype=dtype, output_loading_info=True)
+            if report["missing_keys"]:  # they would be random numbers
+                raise ModelError(f"{name}: its weights lack {', '.join(sorted(report['missing_keys']))}")
             if model.config.num_labels != 2:
                 raise ModelError(f"{name}: its head has {model.config.num_labels} classes, expected 2")
             model = model.to("cuda" if gpu else "cpu").eval()
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"the model {name!r} cannot be loaded: {first_line(error)}") from error
         return cls(model, tokenizer, name)
 
@@ -73,6 +77,8 @@ class RewardHead(ModelBackend):
         if len(tokens) > self._context:
             raise ContextFullError(f"{len(tokens)} tokens do not fit the context of {self._context}")
         mark = self._tokenizer.convert_tokens_to_ids(marker)
+        if mark is None or mark == self._tokenizer.unk_token_id:
+            raise ModelError(f"{marker} is no token of {self.name}")
         places = [place for place, token in enumerate(tokens) if token == mark]
         try:
             with self._lock, torch.inference_mode():

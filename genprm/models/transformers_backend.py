@@ -59,6 +59,7 @@ class TransformersModel(ModelBackend):
         """
         tokenizer = load_tokenizer(str(embedded_folder()) if name == EMBEDDED else name)
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM
         from transformers.utils import logging
 
@@ -68,7 +69,7 @@ class TransformersModel(ModelBackend):
         dtype = "auto" if gpu else torch.float32
         try:
             model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise ModelError(f"the model {name!r} cannot be loaded: {first_line(error)}") from error
         if adapter is not None:
             model = _with_adapter(model, name, adapter)
@@ -153,6 +154,8 @@ def _full_name(name: str, adapter: str | None) -> str:
 
 
 def _with_adapter(model: Any, name: str, adapter: str) -> Any:
+    from safetensors import SafetensorError
+
     try:
         from peft import PeftModel
     except ImportError as error:
@@ -163,6 +166,6 @@ def _with_adapter(model: Any, name: str, adapter: str) -> Any:
     base = json.loads(config.read_text()).get("base_model_name_or_path") if config.exists() else None
     try:
         return PeftModel.from_pretrained(model, adapter).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         hint = f"it was trained on {base!r}" if base else first_line(error)
         raise ModelError(f"the adapter {adapter} does not fit the model {name!r}: {hint}") from error
