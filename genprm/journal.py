@@ -8,6 +8,7 @@ with a fingerprint of the input and the options, and is used only by a run that 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -66,6 +67,9 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not self.done:  # nothing to go on from, and nothing to keep a run with other options away for
+            with contextlib.suppress(OSError):
+                self.partial.unlink(missing_ok=True)
         self._file.close()
 
     def add(self, index: int, row: BaseModel) -> None:

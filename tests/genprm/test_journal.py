@@ -59,6 +59,17 @@ def test_another_runs_journal_is_not_touched(tmp_path: Path):
     assert (tmp_path / "out.partial").read_bytes() == before
 
 
+def test_a_run_that_finished_nothing_leaves_nothing(tmp_path: Path):
+    with pytest.raises(RuntimeError), Journal(tmp_path / "out", "mark"):
+        raise RuntimeError("no such model")
+    assert list(tmp_path.iterdir()) == []
+    with Journal(tmp_path / "out", "mark") as journal:
+        journal.add(0, row("0"))
+    with pytest.raises(RuntimeError), Journal(tmp_path / "out", "mark"):
+        raise RuntimeError("no such model")
+    assert (tmp_path / "out.partial").read_bytes().count(b"\n") == 2
+
+
 def test_two_runs_cannot_write_the_same_output(tmp_path: Path):
     with Journal(tmp_path / "out", "mark", is_verified), pytest.raises(OutputError, match="another run is writing"):
         Journal(tmp_path / "out", "mark", is_verified)

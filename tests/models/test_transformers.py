@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from genprm import Budget, ParseStatus
+from genprm.chain import Chain
+from genprm.cli.main import app
 from genprm.errors import ConfigError, ContextFullError, ModelError
 from genprm.models.base import FinishReason, Sampling
 from genprm.models.transformers_backend import TransformersModel
@@ -41,6 +46,27 @@ def reference(tiny_model: Path):
         )  # fmt: skip
         logprobs = torch.log_softmax(output.logits[0][0].float(), -1)
         return tokenizer.decode(output.sequences[0][ids.shape[1] :], skip_special_tokens=True), logprobs
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def logprob(tiny_model: Path):
+    """The natural log of the probability of a text behind a prompt, by the plain network, a token at a time."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    network = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+
+    def run(prompt: str, text: str) -> float:
+        before, total = tokenizer.encode(prompt, add_special_tokens=False), 0.0
+        for token in tokenizer.encode(text, add_special_tokens=False):
+            with torch.inference_mode():
+                logits = network(torch.tensor([before])).logits[0, -1].float()
+            total += float(torch.log_softmax(logits, -1)[token])
+            before.append(token)
+        return total
 
     return run
 
@@ -77,6 +103,78 @@ async def test_logprobs_are_those_of_the_model(model: TransformersModel, referen
     assert len(token.top) <= 20
     assert max(token.top.values()) == pytest.approx(float(logprobs.max()), abs=1e-4)
     assert sum(math.exp(value) for value in token.top.values()) <= 1 + 1e-5
+
+
+async def test_scores_are_sums_of_logprobs(model: TransformersModel, logprob):
+    texts = ["Yes", "No", " Yes", "+", "a longer text, of which no word is likely", "<|im_end|>"]
+    for prompt in PROMPTS[:3]:
+        expected = [logprob(prompt, text) for text in texts]
+        assert await model.score(prompt, texts) == pytest.approx(expected, abs=1e-3)
+        assert await model.score(prompt, texts[:1]) == pytest.approx(expected[:1], abs=1e-3)
+
+
+async def test_scores_among_other_work_are_the_same(model: TransformersModel, logprob):
+    """Batched with each other and with requests that write, more than there are slots."""
+    scores = [model.score(prompt, ["Yes", "No"]) for prompt in PROMPTS]
+    written = [model.complete(prompt, stop=(), max_tokens=15, sampling=GREEDY) for prompt in PROMPTS]
+    found = await asyncio.gather(*scores, *written)
+    expected = [[logprob(prompt, "Yes"), logprob(prompt, "No")] for prompt in PROMPTS]
+    for one, other in zip(found[: len(PROMPTS)], expected, strict=True):
+        assert one == pytest.approx(other, abs=1e-3)
+
+
+async def test_a_text_that_does_not_fit_cannot_be_scored(model: TransformersModel, logprob):
+    assert await model.score("x" * 253, ["Yes"]) == pytest.approx([logprob("x" * 253, "Yes")], abs=1e-3)
+    with pytest.raises(ContextFullError, match="257 tokens do not fit the context of 256"):
+        await model.score("x" * 254, ["Yes"])
+
+
+def test_words_that_are_tokens(model: TransformersModel):
+    assert [model.is_token(word) for word in ("Y", "+", "<|im_end|>", "Yes", " Y", "")] == [True] * 3 + [False] * 3
+
+
+async def test_a_verdict_that_is_cut_up(model: TransformersModel, logprob):
+    """Scored whole, it is P(Yes) / (P(Yes) + P(No)) all the same; and a first piece alone would say something else."""
+    chain = Chain(model, None, Budget(), Sampling(), "key")
+    reading = await chain.choose("The verdict is ")
+    yes, no = (math.exp(logprob("The verdict is ", word)) for word in ("Yes", "No"))
+    assert reading.score == pytest.approx(yes / (yes + no), abs=1e-4)
+    assert reading.status is ParseStatus.OK
+    first = [math.exp(logprob("The verdict is ", letter)) for letter in "YN"]
+    assert abs(reading.score - first[0] / sum(first)) > 0.05
+    assert (chain.usage.model_calls, chain.usage.completion_tokens) == (1, 0)
+
+
+async def test_a_verdict_of_one_token(model: TransformersModel, logprob):
+    """It is what scoring both words would say, as long as no other spelling of them is among the likeliest."""
+    [likely] = await model.complete("So: ", stop=(), max_tokens=1, logprobs=20, sampling=GREEDY)
+    spelled = [text.strip().lower() for text in likely.tokens[0].top]
+    good, bad = [text for text in likely.tokens[0].top if text == text.strip().lower() and spelled.count(text) == 1][:2]
+    chain = Chain(model, None, Budget(), Sampling(), "key")
+    reading = await chain.choose("So: ", good, bad)
+    yes, no = (math.exp(logprob("So: ", word)) for word in (good, bad))
+    assert reading.score == pytest.approx(yes / (yes + no), abs=1e-4)
+    assert chain.usage.completion_tokens == 1
+
+
+def test_a_model_without_a_chat_template(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Refused before the first row, unless the style does without."""
+    bare = tmp_path / "bare"
+    shutil.copytree(tiny_model, bare)
+    (bare / "chat_template.jinja").unlink()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text('{"id": "a", "problem": "p", "steps": ["s"]}')
+    before = sorted(tmp_path.iterdir())
+    for style in ("direct", "judge", "genprm"):
+        command = ["verify", "rows.jsonl", "--model", str(bare), "--style", style, "--no-execute", "-o", "out.jsonl"]
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 2, done.output
+        assert done.stderr == f"genprm: {bare} has no chat template: it was not trained on conversations\n"
+        assert sorted(tmp_path.iterdir()) == before
+    options = ["--style", "discriminative", "--prm-format", "math-shepherd", "-o", "out.jsonl"]
+    done = CliRunner().invoke(app, ["verify", "rows.jsonl", "--model", str(bare), *options])
+    assert done.exit_code in (0, 1), done.output
+    assert (tmp_path / "out.jsonl").exists()
 
 
 async def test_stop_strings_are_cut_off(model: TransformersModel):
@@ -199,6 +297,21 @@ def test_a_model_that_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert "\n" not in str(caught.value)
     with pytest.raises(ModelError, match=r"no adapter_config\.json"):
         TransformersModel.load(*_tiny_and_empty(tmp_path))
+
+
+def test_weights_that_were_cut_off(tiny_model: Path, tmp_path: Path):
+    """As a copy that was interrupted leaves them."""
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model, broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="cannot be loaded") as caught:
+        TransformersModel.load(str(broken))
+    assert "\n" not in str(caught.value)
+    adapter = make_adapter(tiny_model, tmp_path / "adapter", 1.0)
+    (adapter / "adapter_model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(ModelError, match="adapter"):
+        TransformersModel.load(str(tiny_model), str(adapter))
 
 
 def _tiny_and_empty(folder: Path) -> tuple[str, str]:
