@@ -135,8 +135,8 @@ class Chain:
             return Reading(1 / (1 + math.exp(min(unlikely - likely, 700.0))), ParseStatus.OK)
         completion = await self._complete(prompt, (), 1, TOP_LOGPROBS)
         if not completion.tokens:
-            status = ParseStatus.NO_LOGPROBS if completion.completion_tokens else ParseStatus.EMPTY
-            return Reading(None, status)
+            wrote = completion.text or completion.completion_tokens  # not every server counts
+            return Reading(None, ParseStatus.NO_LOGPROBS if wrote else ParseStatus.EMPTY)
         mass = {good.strip().lower(): 0.0, bad.strip().lower(): 0.0}
         for text, logprob in completion.tokens[0].top.items():
             word = text.strip().lower()

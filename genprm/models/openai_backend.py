@@ -118,7 +118,7 @@ class OpenAIModel(ModelBackend):
             if len(choices) != n:
                 raise ValueError(f"{len(choices)} choices, not {n}")
             return [_completion(choice, usage, n) for choice in choices]
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{self.name}: the server's answer is not a completion: {error!r}") from error
 
     async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
@@ -168,7 +168,7 @@ class OpenAIModel(ModelBackend):
             told = 0.0
             try:
                 response = await self._client.post("completions", json=body)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 problem = f"{type(error).__name__} {error}".strip()
             else:
                 if response.status_code < 400:
@@ -222,18 +222,26 @@ async def _served_models(base_url: str, key: str) -> list[str]:
 
 
 def _completion(choice: dict[str, Any], usage: dict[str, Any], n: int) -> Completion:
-    logprobs = choice.get("logprobs") or {}
-    names, values = logprobs.get("tokens") or [], logprobs.get("token_logprobs") or []
-    # Some servers name the written token only, or fewer alternatives than were asked for.
-    alternatives = logprobs.get("top_logprobs") or [None] * len(names)
-    tokens = [
-        TokenChoice(text=text, logprob=value, top=top or {text: value})
-        for text, value, top in zip(names, values, alternatives, strict=True)
-    ]
     return Completion(
         text=choice["text"],
         finish_reason=FinishReason.LENGTH if choice["finish_reason"] == "length" else FinishReason.STOP,
-        tokens=tuple(tokens),
+        tokens=_tokens(choice.get("logprobs") or {}),
         prompt_tokens=int(usage.get("prompt_tokens") or 0),
         completion_tokens=int(usage.get("completion_tokens") or 0) // n,
     )
+
+
+def _tokens(logprobs: dict[str, Any]) -> tuple[TokenChoice, ...]:
+    """The tokens as OpenAI's completions have them, or as its chat has them: so llama.cpp sends them here, too.
+
+    Some servers name the written token only, or fewer alternatives than were asked for.
+    """
+    if logprobs.get("content"):
+        entries = [
+            (one["token"], one["logprob"], {each["token"]: each["logprob"] for each in one.get("top_logprobs") or ()})
+            for one in logprobs["content"]
+        ]
+    else:
+        names, values = logprobs.get("tokens") or [], logprobs.get("token_logprobs") or []
+        entries = list(zip(names, values, logprobs.get("top_logprobs") or [None] * len(names), strict=True))
+    return tuple(TokenChoice(text=text, logprob=value, top=top or {text: value}) for text, value, top in entries)

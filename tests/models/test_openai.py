@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from genprm import AsyncVerifier, Budget, ParseStatus, StopReason
+from genprm.chain import Chain
+from genprm.cli.main import app
 from genprm.errors import ContextFullError, ModelError, ModelUnavailableError
 from genprm.models.base import FinishReason, Sampling
 from genprm.models.openai_backend import OpenAIModel
+from genprm.styles import Direct, Judge
 
 LOGPROBS = {
     "tokens": ["Yes"],
@@ -29,12 +37,18 @@ class Peer:
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
-        self.answers: list[tuple[int, object]] = []
+        self.times: list[float] = []
+        self.answers: list[tuple[Any, ...]] = []
+        """(status, content), and with them, if need be, headers."""
+        self.served = ["served"]
 
-    def answer(self, body: dict[str, Any]) -> tuple[int, object]:
+    def answer(self, body: dict[str, Any]) -> tuple[Any, ...]:
         self.bodies.append(body)
+        self.times.append(time.monotonic())
         if self.answers:
             return self.answers.pop(0)
+        if body.get("echo"):
+            return 200, echo(body["prompt"])
         choices = [
             {"index": index, "text": f"text {index}", "finish_reason": "stop", "logprobs": None}
             for index in reversed(range(body["n"]))
@@ -44,22 +58,34 @@ class Peer:
         return 200, {"choices": choices, "usage": {"prompt_tokens": 11, "completion_tokens": 6}}
 
 
+def token_logprob(token: int) -> float:
+    return -token / 100
+
+
+def echo(prompt: list[int]) -> dict[str, Any]:
+    """The prompt's own log-probabilities as vLLM returns them: none of the first token, one more for what it wrote."""
+    values = [None, *(token_logprob(token) for token in prompt[1:]), -9.0]
+    logprobs = {"tokens": ["?"] * len(values), "token_logprobs": values, "top_logprobs": None}
+    return {"choices": [{"index": 0, "text": "?", "finish_reason": "length", "logprobs": logprobs}]}
+
+
 @pytest.fixture
 def peer() -> Iterator[tuple[Peer, str]]:
     state = Peer()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._send(200, {"data": [{"id": "served"}]})
+            self._send(200, {"data": [{"id": name} for name in state.served]})
 
         def do_POST(self) -> None:
             state.headers.append(dict(self.headers))
             self._send(*state.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
 
-        def _send(self, status: int, content: object) -> None:
+        def _send(self, status: int, content: object, headers: dict[str, str] | None = None) -> None:
             data = content if isinstance(content, bytes) else json.dumps(content).encode()
             self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
+            for name, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(data)
 
@@ -67,7 +93,7 @@ def peer() -> Iterator[tuple[Peer, str]]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield state, f"http://127.0.0.1:{server.server_port}/v1"
     server.shutdown()
     server.server_close()
@@ -130,6 +156,20 @@ async def test_a_busy_or_failing_server_is_tried_again(peer, tiny_model: Path, s
         ([(200, {"nothing": 1})], ModelError, "not a completion"),
         ([(200, {"choices": [{"index": 0}]})], ModelError, "not a completion"),
         ([(200, b"no JSON")], ModelError, "not a completion"),
+        ([(200, b'{"choices": [{"index": 0, "text": "cut')], ModelError, "not a completion"),
+        ([(200, [1, 2])], ModelError, "not a completion"),
+        ([(200, {"choices": ["text"]})], ModelError, "not a completion"),
+        (
+            [(200, {"choices": [{"index": 0, "text": "t", "finish_reason": "stop", "logprobs": [1]}]})],
+            ModelError,
+            "not a completion",
+        ),
+        (
+            [(200, {"choices": [{"index": 0, "text": "t", "finish_reason": "stop"}], "usage": "none"})],
+            ModelError,
+            "not a completion",
+        ),
+        ([(200, {"choices": [], "usage": {}})], ModelError, "0 choices, not 1"),
     ],
 )
 async def test_what_goes_wrong_is_named(peer, tiny_model: Path, answers, error: type[Exception], words: str):
@@ -138,7 +178,168 @@ async def test_what_goes_wrong_is_named(peer, tiny_model: Path, answers, error: 
     model = await connect(url, tiny_model)
     with pytest.raises(error, match=words):
         await model.complete("Q", stop=(), max_tokens=1, sampling=Sampling())
+    assert len(state.bodies) == len(answers)
     await model.close()
+
+
+async def test_a_server_says_when_to_come_back(peer, tiny_model: Path):
+    state, url = peer
+    state.answers = [(429, {}, {"Retry-After": "1"}), (503, {}, {"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT"})]
+    model = await connect(url, tiny_model)
+    [one] = await model.complete("Q", stop=(), max_tokens=1, sampling=Sampling())
+    assert one.text == "text 0"
+    first, second = (after - before for before, after in itertools.pairwise(state.times))
+    assert 1 <= first < 5
+    assert second < 0.5
+    await model.close()
+
+
+async def test_a_server_that_asks_for_more_patience_than_there_is(peer, tiny_model: Path):
+    state, url = peer
+    state.answers = [(429, {}, {"Retry-After": "3600"})]
+    model = await connect(url, tiny_model)
+    with pytest.raises(ModelUnavailableError, match="no answer for 300 s, last status 429"):
+        await model.complete("Q", stop=(), max_tokens=1, sampling=Sampling())
+    assert len(state.bodies) == 1
+    await model.close()
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Content-Length": "999"}, {"Content-Encoding": "gzip"}], ids=["cut", "not what it says it is"]
+)
+async def test_a_broken_answer_is_asked_for_again(peer, tiny_model: Path, headers: dict[str, str]):
+    state, url = peer
+    broken = (200, b'{"choices": [{"index": 0, "te', headers)
+    state.answers = [broken]
+    model = await connect(url, tiny_model, patience=0.3)
+    [one] = await model.complete("Q", stop=(), max_tokens=1, sampling=Sampling())
+    assert (one.text, len(state.bodies)) == ("text 0", 2)
+    state.answers = [broken] * 99
+    with pytest.raises(ModelUnavailableError, match=r"no answer for 0\.3 s, last (Remote|Decoding)"):
+        await model.complete("Q", stop=(), max_tokens=1, sampling=Sampling())
+    await model.close()
+
+
+async def test_fewer_tokens_are_asked_for_where_the_context_is_nearly_full(peer, tiny_model: Path):
+    state, url = peer
+    state.answers = [(400, {"message": "This model's maximum context length is 10"})] * 2
+    model = await connect(url, tiny_model)
+    [one] = await model.complete("Q", stop=(), max_tokens=100, sampling=Sampling())
+    assert one.text == "text 0"
+    assert [body["max_tokens"] for body in state.bodies] == [100, 50, 25]
+    await model.close()
+
+
+# Texts that are scored
+
+
+async def test_a_score_is_the_sum_of_the_echoed_logprobs(peer, tiny_model: Path):
+    state, url = peer
+    model = await connect(url, tiny_model)
+    found = await model.score("Is it right? ", ["Yes", "No"])
+
+    def tokens(text: str) -> list[int]:
+        return model._tokenizer.encode(text, add_special_tokens=False)
+
+    assert found == pytest.approx([sum(map(token_logprob, tokens(text))) for text in ("Yes", "No")])
+    assert sorted(body["prompt"] for body in state.bodies) == sorted(
+        [*tokens("Is it right? "), *tokens(text)] for text in ("Yes", "No")
+    )
+    for body in state.bodies:
+        assert (body["echo"], body["max_tokens"], body["logprobs"], body["temperature"]) == (True, 1, 1, 0)
+    await model.close()
+
+
+async def test_a_verdict_that_is_cut_up_is_scored_whole(peer, tiny_model: Path):
+    _, url = peer
+    model = await connect(url, tiny_model)
+    assert not model.is_token("Yes")
+    yes, no = await model.score("any prompt", ["Yes", "No"])
+    async with AsyncVerifier(model, None, style=Direct()) as verifier:
+        report = await verifier.verify("p", ["s"])
+    assert report.score == pytest.approx(1 / (1 + math.exp(no - yes)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"choices": [{"index": 0, "text": "?", "finish_reason": "length", "logprobs": None}]},
+        {"choices": [{"index": 0, "text": "?", "logprobs": {"token_logprobs": [None, -1.0]}}]},
+        {"choices": [{"index": 0, "text": "?", "logprobs": {"token_logprobs": [None] * 99}}]},
+        {"choices": []},
+        {"choices": [{"index": 0, "logprobs": [1]}]},
+        [],
+    ],
+)
+async def test_a_server_that_does_not_echo(peer, tiny_model: Path, content: object):
+    state, url = peer
+    state.answers = [(200, content)] * 2
+    model = await connect(url, tiny_model)
+    with pytest.raises(ModelError, match="does not echo a prompt's log-probabilities"):
+        await model.score("prompt", ["Yes"])
+    await model.close()
+
+
+# What a judgement makes of answers that are less than was asked for
+
+
+def answer(text: str, logprobs: object = None, finish: str = "length", **more: object) -> tuple[int, object]:
+    return 200, {"choices": [{"index": 0, "text": text, "finish_reason": finish, "logprobs": logprobs}], **more}
+
+
+def chat_logprobs(**top: float) -> dict[str, object]:
+    """As llama.cpp's server has them also where it only completes."""
+    first = {"token": "Y", "logprob": -0.2, "bytes": [89]}
+    others = [{"token": text, "logprob": value} for text, value in top.items()]
+    return {"content": [{**first, "top_logprobs": others}]}
+
+
+@pytest.mark.parametrize(
+    ("reply", "score", "status"),
+    [
+        (answer("Y", {**LOGPROBS, "top_logprobs": [{"Y": -0.2, " N": -1.2, "y": -1.2}]}),
+         (math.exp(-0.2) + math.exp(-1.2)) / (math.exp(-0.2) + 2 * math.exp(-1.2)), ParseStatus.OK),
+        (answer("Y", chat_logprobs(Y=-0.2, N=-1.2)), 1 / (1 + math.exp(-1)), ParseStatus.OK),
+        (answer("Y", chat_logprobs()), 1, ParseStatus.OK),
+        (answer("Y", {"tokens": ["Y"], "token_logprobs": [-0.2], "top_logprobs": None}), 1, ParseStatus.OK),
+        (answer("N", {"tokens": ["N"], "token_logprobs": [-3], "top_logprobs": [None]}), 0, ParseStatus.OK),
+        (answer("Y", {"tokens": ["Y"], "token_logprobs": [-0.2], "top_logprobs": [{}]}), 1, ParseStatus.OK),
+        (answer("maybe", {"tokens": ["maybe"], "token_logprobs": [-0.2]}), None, ParseStatus.NO_VERDICT_TOKEN),
+        (answer("Y", usage={"completion_tokens": 1}), None, ParseStatus.NO_LOGPROBS),
+        (answer("Y"), None, ParseStatus.NO_LOGPROBS),
+        (answer("", usage={"completion_tokens": 1}), None, ParseStatus.NO_LOGPROBS),
+        (answer("", finish="stop", usage={"completion_tokens": 0}), None, ParseStatus.EMPTY),
+        (answer("", {"tokens": [], "token_logprobs": [], "top_logprobs": []}), None, ParseStatus.EMPTY),
+    ],
+)  # fmt: skip
+async def test_judgements(peer, tiny_model: Path, reply, score: float | None, status: ParseStatus):
+    state, url = peer
+    state.answers = [reply]
+    model = await connect(url, tiny_model)
+    reading = await Chain(model, None, Budget(), Sampling(), "key").choose("p", "Y", "N")
+    assert reading.score == (None if score is None else pytest.approx(score))
+    assert reading.status is status
+    assert state.bodies[0]["logprobs"] == 20
+    await model.close()
+
+
+async def test_more_names_than_values_are_no_completion(peer, tiny_model: Path):
+    state, url = peer
+    state.answers = [answer("Y", {"tokens": ["Y", "N"], "token_logprobs": [-0.2]})]
+    model = await connect(url, tiny_model)
+    with pytest.raises(ModelError, match="not a completion"):
+        await model.complete("p", stop=(), max_tokens=1, logprobs=20, sampling=Sampling())
+    await model.close()
+
+
+async def test_a_truncated_chain_is_no_verdict(peer, tiny_model: Path):
+    """A judge whose text is cut off is asked for the index; one that says nothing even then has none."""
+    state, url = peer
+    state.answers = [answer("On and on"), answer("", finish="stop")]
+    async with AsyncVerifier(await connect(url, tiny_model), None, style=Judge()) as verifier:
+        report = await verifier.verify("p", ["s"])
+    assert (report.score, report.unscored, report.steps[0].stop_reason) == (None, 1, StopReason.TOKEN_BUDGET)
+    assert state.bodies[1]["prompt"].startswith(state.bodies[0]["prompt"] + "On and on")
 
 
 async def test_a_server_that_went_away(peer, tiny_model: Path):
@@ -158,6 +359,31 @@ async def test_what_is_served_is_checked_first(peer, tiny_model: Path):
         await connect(url, tiny_model, adapter="mine")
     with pytest.raises(ModelError, match="no OpenAI-compatible server answers"):
         await connect("http://127.0.0.1:9/v1", tiny_model)
+
+
+def test_an_adapter_that_the_server_does_not_have(peer, tiny_model: Path, tmp_path: Path):
+    state, url = peer
+    state.served = ["base", "judge-lora", "other-lora"]
+    (tmp_path / "rows.jsonl").write_text('{"id": "a", "problem": "p", "steps": ["s"]}')
+    options = ["--base-url", url, "--tokenizer", str(tiny_model), "--style", "judge", "--model", "base"]
+    done = CliRunner().invoke(app, ["verify", str(tmp_path / "rows.jsonl"), *options, "--adapter", "my-lora"])
+    assert done.exit_code == 2
+    said = f"genprm: {url} does not serve the adapter 'my-lora', but base, judge-lora, other-lora\n"
+    assert done.stderr == said
+    assert state.bodies == []
+
+
+async def test_an_adapter_that_it_has_is_asked(peer, tiny_model: Path):
+    state, url = peer
+    state.served = ["base", "judge-lora"]
+    model = await connect(url, tiny_model, model="base", adapter="judge-lora")
+    await model.complete("Q", stop=(), max_tokens=1, sampling=Sampling())
+    await model.score("Q", ["Yes"])
+    assert {body["model"] for body in state.bodies} == {"judge-lora"}
+    assert model.name == "base+judge-lora"
+    with pytest.raises(ModelError, match="serves base, judge-lora: choose one with --model"):
+        await connect(url, tiny_model)
+    await model.close()
 
 
 async def test_rendering_is_the_tokenizers(peer, tiny_model: Path):
