@@ -10,11 +10,11 @@ _TRAINED = (
     (r"GenPRM-\d", "genprm"),
     (r"ThinkPRM-\d", "thinkprm"),
     (r"StepWiser", "stepwiser"),
-    (r"Math-PRM|math-shepherd|PRM-(?:Mistral|Deepseek)-Data", "discriminative"),
+    (r"Math-(?:7B-)?PRM|math-shepherd|PRM-(?:Mistral|Deepseek)-Data", "discriminative"),
 )
 _FORMATS = (
     (r"math-shepherd", PRMFormat.MATH_SHEPHERD),
-    (r"Qwen2\.5-Math-PRM", PRMFormat.QWEN),
+    (r"Qwen2\.5-Math-(?:7B-)?PRM", PRMFormat.QWEN),
     (r"PRM-(?:Mistral|Deepseek)-Data", PRMFormat.RLHFLOW),
 )
 NEEDS_TRAINING = ("genprm", "thinkprm", "stepwiser", "direct", "discriminative")

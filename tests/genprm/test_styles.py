@@ -23,7 +23,7 @@ from genprm import AsyncVerifier, Budget, ParseStatus, Solution, StopReason
 from genprm.models.base import Completion, FinishReason
 from genprm.models.scripted import Rule, ScriptedModel
 from genprm.records import SegmentKind, Verification
-from genprm.styles import Direct, Discriminative, GenPRM, History, Judge, PRMFormat, StepWiser, Style, ThinkPRM
+from genprm.styles import STYLES, Direct, Discriminative, GenPRM, History, Judge, PRMFormat, StepWiser, Style, ThinkPRM
 from genprm.styles.known import prm_format, style_warning, trained_style
 from genprm.styles.thinkprm import QUESTION, TRIGGERS, read_chain
 
@@ -334,25 +334,40 @@ async def test_no_logprobs_and_empty_completions(completion: Completion, parse: 
 
 
 @pytest.mark.parametrize(
-    ("model", "style"),
+    ("model", "style", "known_format"),
     [
-        ("GenPRM/GenPRM-7B", "genprm"),
-        ("launch/ThinkPRM-1.5B", "thinkprm"),
-        ("Qwen/Qwen2.5-Math-PRM-7B", "discriminative"),
-        ("peiyi9979/math-shepherd-mistral-7b-prm", "discriminative"),
-        ("RLHFlow/Llama3.1-8B-PRM-Deepseek-Data", "discriminative"),
+        ("GenPRM/GenPRM-1.5B", "genprm", None),
+        ("GenPRM/GenPRM-7B", "genprm", None),
+        ("/models/genprm-32b/", "genprm", None),
+        ("launch/ThinkPRM-1.5B", "thinkprm", None),
+        ("launch/ThinkPRM-14B", "thinkprm", None),
+        ("somebody/StepWiser-7B", "stepwiser", None),
+        ("Qwen/Qwen2.5-Math-PRM-7B", "discriminative", PRMFormat.QWEN),
+        ("Qwen/Qwen2.5-Math-PRM-72B", "discriminative", PRMFormat.QWEN),
+        ("Qwen/Qwen2.5-Math-7B-PRM800K", "discriminative", PRMFormat.QWEN),
+        ("peiyi9979/math-shepherd-mistral-7b-prm", "discriminative", PRMFormat.MATH_SHEPHERD),
+        ("RLHFlow/Llama3.1-8B-PRM-Mistral-Data", "discriminative", PRMFormat.RLHFLOW),
+        ("RLHFlow/Llama3.1-8B-PRM-Deepseek-Data", "discriminative", PRMFormat.RLHFLOW),
     ],
 )
-def test_released_models_are_known(model: str, style: str):
+def test_released_models_are_known(model: str, style: str, known_format: PRMFormat | None):
     assert trained_style(model) == style
+    assert prm_format(model) is known_format
     assert style_warning(model, style) is None
-    assert "was trained for" in str(style_warning(model, "stepwiser"))
-    assert (prm_format(model) is not None) == (style == "discriminative")
+    for other in STYLES.keys() - {style, "judge"}:
+        said = f"warning: {model} was trained for the style {style}; in the style {other} its verdicts mean little"
+        assert style_warning(model, other) == said
+    assert style_warning(model, "judge") is None, "a judge is asked in plain words"
 
 
-def test_a_general_model_is_warned_of_styles_that_need_training():
-    assert style_warning("Qwen/Qwen3-8B", "judge") is None
-    assert "not known to be trained" in str(style_warning("Qwen/Qwen3-8B", "thinkprm"))
+@pytest.mark.parametrize("model", ["Qwen/Qwen3-8B", "Qwen/Qwen2.5-Math-7B-Instruct", "my-genprm", "PRM-8B"])
+def test_a_general_model_is_warned_of_styles_that_need_training(model: str):
+    assert trained_style(model) is None
+    assert prm_format(model) is None
+    assert style_warning(model, "judge") is None
+    for style in STYLES.keys() - {"judge"}:
+        said = f"warning: {model} is not known to be trained for the style {style}; a general model takes judge"
+        assert style_warning(model, style) == said
 
 
 def test_solutions_know_their_generator():

@@ -268,6 +268,22 @@ async def test_an_adapter_changes_what_is_said(tiny_model: Path, model: Transfor
     await adapted.close()
 
 
+@pytest.mark.parametrize("quiet", [(), ("--adapter", "adapter"), ("--style", "judge"), ("--example",)])
+def test_a_style_that_the_model_may_not_know_is_warned_of(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: tuple[str, ...]
+):
+    """Unless an adapter, a worked example or a plain question makes up for it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text('{"id": "a", "problem": "p", "steps": ["s"]}')
+    if "--adapter" in quiet:
+        make_adapter(tiny_model, tmp_path / "adapter", 1.0)
+    options = ["--style", "direct", "--model", str(tiny_model), "--chain-tokens", "1", *quiet]
+    done = CliRunner().invoke(app, ["verify", "rows.jsonl", *options])
+    assert done.exit_code in (0, 1), done.output
+    warned = f"warning: {tiny_model} is not known to be trained for the style direct; a general model takes judge"
+    assert (warned in done.stderr) == (not quiet)
+
+
 def test_an_adapter_for_another_base(tiny_model: Path, tmp_path: Path):
     from transformers import LlamaConfig, LlamaForCausalLM
 
