@@ -46,13 +46,22 @@ class Rule(BaseModel):
 
 
 class ScriptedModel(ModelBackend):
-    """Answers by rules, or by a function from prompt to rule."""
+    """Answers by rules, or by a function from prompt to rule.
 
-    def __init__(self, script: Sequence[Rule] | Callable[[str], Rule], name: str = "scripted") -> None:
+    Args:
+        script: the rules.
+        name: what it is called in the results.
+        remembers: whether it keeps its prompts, for tests to look at.
+    """
+
+    def __init__(
+        self, script: Sequence[Rule] | Callable[[str], Rule], name: str = "scripted", *, remembers: bool = True
+    ) -> None:
         self.name = name
         self.concurrency = 1024
         self.prompts: list[str] = []
-        """Every prompt it was given, in order of arrival."""
+        """Every prompt it was given, in order of arrival, if it remembers them."""
+        self._remembers = remembers
         self._answer = script if callable(script) else _by_rules(script)
 
     @classmethod
@@ -67,12 +76,13 @@ class ScriptedModel(ModelBackend):
         except (OSError, ValueError) as error:
             detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             raise InputError(f"{path}: no model script: {detail}") from error
-        return cls(rules, name=f"scripted:{Path(path).name}")
+        return cls(rules, f"scripted:{Path(path).name}", remembers=False)  # a dry run may have any number of rows
 
     async def complete(
         self, prompt: str, *, stop: Sequence[str], max_tokens: int, logprobs: int = 0, n: int = 1, sampling: Sampling
     ) -> list[Completion]:
-        self.prompts.append(prompt)
+        if self._remembers:
+            self.prompts.append(prompt)
         rule = self._answer(prompt)
         await asyncio.sleep(rule.seconds)
         drawn = [rule.drawn(sampling.seed + draw) for draw in range(n)]
