@@ -106,7 +106,7 @@ async def test_logprobs_are_those_of_the_model(model: TransformersModel, referen
 
 
 async def test_scores_are_sums_of_logprobs(model: TransformersModel, logprob):
-    texts = ["Yes", "No", " Yes", "+", "a longer text, of which no word is likely", "<|im_end|>"]
+    texts = ["Yes", "No", " Yes", "+", "a longer text, of which no word is likely", "<|im_end|>", "a<|im_end|>b"]
     for prompt in PROMPTS[:3]:
         expected = [logprob(prompt, text) for text in texts]
         assert await model.score(prompt, texts) == pytest.approx(expected, abs=1e-3)
