@@ -34,7 +34,7 @@ def measure(rows: int) -> None:
         script.write_text('[{"yes": 0.9}]')
         options = RunOptions(backend="scripted", model=str(script), style="direct")
         started = time.monotonic()
-        with Checked(solutions) as checked:
+        with Checked(Solution, solutions) as checked:
             asyncio.run(verify_rows(checked, options, output, lambda line: print(line, file=sys.stderr)))
         seconds = time.monotonic() - started
         with open(output, "rb") as file:

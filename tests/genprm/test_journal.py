@@ -60,12 +60,12 @@ def test_another_runs_journal_is_not_touched(tmp_path: Path):
 
 
 def test_a_run_that_finished_nothing_leaves_nothing(tmp_path: Path):
-    with pytest.raises(RuntimeError), Journal(tmp_path / "out", "mark"):
+    with pytest.raises(RuntimeError), Journal(tmp_path / "out", "mark", is_verified):
         raise RuntimeError("no such model")
     assert list(tmp_path.iterdir()) == []
-    with Journal(tmp_path / "out", "mark") as journal:
+    with Journal(tmp_path / "out", "mark", is_verified) as journal:
         journal.add(0, row("0"))
-    with pytest.raises(RuntimeError), Journal(tmp_path / "out", "mark"):
+    with pytest.raises(RuntimeError), Journal(tmp_path / "out", "mark", is_verified):
         raise RuntimeError("no such model")
     assert (tmp_path / "out.partial").read_bytes().count(b"\n") == 2
 

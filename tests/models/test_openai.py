@@ -197,8 +197,8 @@ async def test_a_server_says_when_to_come_back(peer, tiny_model: Path):
 async def test_a_server_that_asks_for_more_patience_than_there_is(peer, tiny_model: Path):
     state, url = peer
     state.answers = [(429, {}, {"Retry-After": "3600"})]
-    model = await connect(url, tiny_model)
-    with pytest.raises(ModelUnavailableError, match="no answer for 300 s, last status 429"):
+    model = await connect(url, tiny_model, patience=5)
+    with pytest.raises(ModelUnavailableError, match="no answer for 5 s, last status 429"):
         await model.complete("Q", stop=(), max_tokens=1, sampling=Sampling())
     assert len(state.bodies) == 1
     await model.close()
