@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from genprm.errors import ContextFullError, ModelError
 from genprm.models.base import Completion, FinishReason, Message, ModelBackend, Sampling, TokenChoice
 from genprm.models.chat import first_line, is_one_token, load_tokenizer, render_chat, split_tokens
 from genprm.models.embedded import EMBEDDED, embedded_folder
+from genprm.tasks import gather_all
 
 IN_FLIGHT = 64
 MAX_LORA_RANK = 64
@@ -65,6 +67,7 @@ class VLLMModel(ModelBackend):
         if current_platform.is_cpu():
             # bfloat16 is several times slower there; a seeded request whose prompt is read in chunks ends the engine.
             arguments |= {"dtype": "float32", "enforce_eager": True, "enable_chunked_prefill": False}
+            arguments["gpu_memory_utilization"] = 0.4  # of main memory, which others need, too
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         try:
             built = AsyncLLM.from_engine_args(AsyncEngineArgs(**{**arguments, **engine}))
@@ -72,7 +75,9 @@ class VLLMModel(ModelBackend):
             raise ModelError(f"vLLM cannot start {name!r}: {first_line(error)}") from error
         lora = LoRARequest(Path(adapter).name, 1, adapter) if adapter is not None else None
         full = name if adapter is None else f"{name}+{Path(adapter).name}"
-        return cls(built, tokenizer, full, int(built.model_config.max_model_len), lora)
+        model = cls(built, tokenizer, full, int(built.model_config.max_model_len), lora)
+        del built  # vLLM keeps this frame alive; at the interpreter's end the engine could not be taken down any more
+        return model
 
     async def complete(
         self, prompt: str, *, stop: Sequence[str], max_tokens: int, logprobs: int = 0, n: int = 1, sampling: Sampling
@@ -93,21 +98,29 @@ class VLLMModel(ModelBackend):
         return [self._completion(one, len(tokens)) for one in sorted(output.outputs, key=lambda one: one.index)]
 
     async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
-        return list(await asyncio.gather(*(self._logprob(prompt, text) for text in continuations)))
+        return await gather_all(self._logprob(prompt, text) for text in continuations)
 
     async def _logprob(self, prompt: str, text: str) -> float:
+        """One call per token of the text, in which no other may be drawn; its log-probability is as if any could.
+
+        Log-probabilities of a prompt would be one call, which reads the whole prompt anew: no cached prefix has them.
+        """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         tokens, forced = split_tokens(self._tokenizer, prompt, text)
-        if len(tokens) + len(forced) >= self._context:
+        if len(tokens) + len(forced) > self._context:
             raise ContextFullError(f"{len(tokens) + len(forced)} tokens do not fit the context of {self._context}")
-        how = SamplingParams(
-            max_tokens=1, temperature=0, prompt_logprobs=1, output_kind=RequestOutputKind.FINAL_ONLY
-        )  # fmt: skip
-        output = await self._generate([*tokens, *forced], how)
-        places = range(len(tokens), len(tokens) + len(forced))
-        return sum(float(output.prompt_logprobs[at][token].logprob) for at, token in zip(places, forced, strict=True))
+
+        async def one(place: int) -> float:
+            how = SamplingParams(
+                max_tokens=1, temperature=0, logprobs=1, allowed_token_ids=[forced[place]],
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )  # fmt: skip
+            output = await self._generate([*tokens, *forced[:place]], how)
+            return float(output.outputs[0].logprobs[0][forced[place]].logprob)
+
+        return sum(await gather_all(one(place) for place in range(len(forced))))
 
     def is_token(self, word: str) -> bool:
         return is_one_token(self._tokenizer, word)
@@ -125,11 +138,12 @@ class VLLMModel(ModelBackend):
             raise ModelError(f"{self.name} was closed")
         last = None
         try:
-            # A caller that is cancelled closes this generator, which takes the request out of the engine.
-            async for output in self._engine.generate(
-                {"prompt_token_ids": tokens}, how, str(next(self._numbers)), lora_request=self._lora
-            ):
-                last = output
+            request = str(next(self._numbers))
+            prompt = {"prompt_token_ids": tokens}
+            # Where the caller is cancelled, closing the generator takes the request out of the engine.
+            async with aclosing(self._engine.generate(prompt, how, request, lora_request=self._lora)) as outputs:
+                async for output in outputs:
+                    last = output
         except asyncio.CancelledError:
             raise
         except Exception as error:
