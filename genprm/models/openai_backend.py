@@ -68,6 +68,8 @@ class OpenAIModel(ModelBackend):
         self._asked_for = adapter or model
         self._patience = patience
         self._away = False
+        self._forces = True
+        """Whether the server can be made to draw a token, as far as is known."""
         self._tokenizer: Any = load_tokenizer(tokenizer or model)
         key = api_key or os.environ.get("OPENAI_API_KEY", "")
         self._client = httpx.AsyncClient(
@@ -125,8 +127,32 @@ class OpenAIModel(ModelBackend):
         return await gather_all(self._logprob(prompt, text) for text in continuations)
 
     async def _logprob(self, prompt: str, text: str) -> float:
-        """By the prompt's own log-probabilities, which vLLM and SGLang return where a prompt is echoed."""
         tokens, forced = split_tokens(self._tokenizer, prompt, text)
+        if self._forces:
+            values = await gather_all(self._forced([*tokens, *forced[:n]], each) for n, each in enumerate(forced))
+            if None not in values:
+                return sum(value for value in values if value is not None)
+            self._forces = False
+        return await self._echoed(tokens, forced)
+
+    async def _forced(self, tokens: Sequence[int], token: int) -> float | None:
+        """The log-probability of a token after these, where it is the only one that may be drawn: vLLM's way.
+
+        It reads from the cached prefix, as an echo cannot. None: this server draws what it likes.
+        """
+        body = {
+            "model": self._asked_for, "prompt": [*tokens], "max_tokens": 1, "logprobs": 1, "temperature": 0,
+            "allowed_token_ids": [token], "return_tokens_as_token_ids": True,
+        }  # fmt: skip
+        answer = await self._post(body)
+        try:
+            logprobs = answer["choices"][0]["logprobs"]
+            return float(logprobs["token_logprobs"][0]) if logprobs["tokens"] == [f"token_id:{token}"] else None
+        except (KeyError, TypeError, ValueError, IndexError):
+            return None
+
+    async def _echoed(self, tokens: Sequence[int], forced: Sequence[int]) -> float:
+        """By the prompt's own log-probabilities, which SGLang and others return where a prompt is echoed."""
         body = {
             "model": self._asked_for, "prompt": [*tokens, *forced], "max_tokens": 1, "logprobs": 1, "echo": True,
             "temperature": 0,

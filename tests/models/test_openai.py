@@ -41,6 +41,8 @@ class Peer:
         self.answers: list[tuple[Any, ...]] = []
         """(status, content), and with them, if need be, headers."""
         self.served = ["served"]
+        self.forces = False
+        """Whether it draws the token it is told to, as vLLM does."""
 
     def answer(self, body: dict[str, Any]) -> tuple[Any, ...]:
         self.bodies.append(body)
@@ -49,6 +51,8 @@ class Peer:
             return self.answers.pop(0)
         if body.get("echo"):
             return 200, echo(body["prompt"])
+        if body.get("allowed_token_ids"):
+            return 200, self.drawn(body["allowed_token_ids"][0])
         choices = [
             {"index": index, "text": f"text {index}", "finish_reason": "stop", "logprobs": None}
             for index in reversed(range(body["n"]))
@@ -56,6 +60,11 @@ class Peer:
         if body.get("logprobs"):
             choices = [{"index": 0, "text": "Yes", "finish_reason": "length", "logprobs": LOGPROBS}]
         return 200, {"choices": choices, "usage": {"prompt_tokens": 11, "completion_tokens": 6}}
+
+    def drawn(self, token: int) -> dict[str, Any]:
+        name = f"token_id:{token}" if self.forces else "?"
+        logprobs = {"tokens": [name], "token_logprobs": [token_logprob(token)], "top_logprobs": None}
+        return {"choices": [{"index": 0, "text": "?", "finish_reason": "length", "logprobs": logprobs}]}
 
 
 def token_logprob(token: int) -> float:
@@ -242,11 +251,24 @@ async def test_a_score_is_the_sum_of_the_echoed_logprobs(peer, tiny_model: Path)
         return model._tokenizer.encode(text, add_special_tokens=False)
 
     assert found == pytest.approx([sum(map(token_logprob, tokens(text))) for text in ("Yes", "No")])
+    state.bodies = [body for body in state.bodies if "echo" in body]
     assert sorted(body["prompt"] for body in state.bodies) == sorted(
         [*tokens("Is it right? "), *tokens(text)] for text in ("Yes", "No")
     )
     for body in state.bodies:
         assert (body["echo"], body["max_tokens"], body["logprobs"], body["temperature"]) == (True, 1, 1, 0)
+    await model.close()
+
+
+async def test_a_score_is_the_sum_of_the_forced_tokens(peer, tiny_model: Path):
+    state, url = peer
+    state.forces = True
+    model = await connect(url, tiny_model)
+    [found] = await model.score("Is it right? ", ["Yes"])
+    before, forced = (model._tokenizer.encode(text, add_special_tokens=False) for text in ("Is it right? ", "Yes"))
+    assert found == pytest.approx(sum(map(token_logprob, forced)))
+    asked = sorted((body["prompt"], body["allowed_token_ids"]) for body in state.bodies)
+    assert asked == [([*before, *forced[:place]], [token]) for place, token in enumerate(forced)]
     await model.close()
 
 
@@ -273,7 +295,7 @@ async def test_a_verdict_that_is_cut_up_is_scored_whole(peer, tiny_model: Path):
 )
 async def test_a_server_that_does_not_echo(peer, tiny_model: Path, content: object):
     state, url = peer
-    state.answers = [(200, content)] * 2
+    state.answers = [(200, content)] * 9
     model = await connect(url, tiny_model)
     with pytest.raises(ModelError, match="does not echo a prompt's log-probabilities"):
         await model.score("prompt", ["Yes"])
