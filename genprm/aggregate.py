@@ -83,7 +83,7 @@ def combine_votes(index: int, votes: Sequence[StepVote]) -> StepVerification:
     """
     score = mean_score(votes)
     verdict = None if score is None else Verdict.of(score)
-    ranked = sorted(votes, key=lambda vote: vote.stop_reason is StopReason.AFTER_ERROR)
+    ranked = sorted(votes, key=lambda vote: not vote.asked)
     shown = next((vote for vote in ranked if vote.verdict is verdict), votes[0])
     return StepVerification(
         index=index,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 
@@ -15,6 +16,7 @@ from sandbox import SandboxError, SandboxUnavailableError
 
 RETRY_AFTER = (0.5, 3.0)
 """Seconds to wait before a chain is begun anew, each time that the sandbox failed under it."""
+UNREACHED = StepVote(score=None, stop_reason=StopReason.SETTLED, parse=ParseStatus.NOT_ASKED)
 GIVEN = StepVote(score=None, stop_reason=StopReason.GIVEN, parse=ParseStatus.NOT_ASKED)
 
 
@@ -81,13 +83,17 @@ class OpenChain:
         await self._stack.aclose()
 
     @property
+    def reached(self) -> int:
+        """How many steps it has a vote on, or has nothing more to say of."""
+        return sys.maxsize if self._over else len(self._votes)
+
+    @property
     def said(self) -> ChainVotes:
         """What it says so far; steps that it has not come to are unscored."""
         count = len(self._solution.steps)
         steps = self._votes[:count]
-        missing = StepVote(score=None, stop_reason=StopReason.AFTER_ERROR, parse=ParseStatus.NOT_ASKED)
         return ChainVotes(
-            steps=(*steps, *[missing] * (count - len(steps))),
+            steps=(*steps, *[UNREACHED] * (count - len(steps))),
             usage=self._chain.usage if self._chain else Usage(),
             whole=self._votes[count] if len(self._votes) > count else None,
         )

@@ -118,12 +118,18 @@ class StopReason(str, Enum):
     """It ended its turn without a judgement: the judgement was forced."""
     AFTER_ERROR = "after_error"
     """The first error had been found before it: nobody asked about this step."""
+    SETTLED = "settled"
+    """Other votes had settled this step's verdict: this one was not asked for."""
     GIVEN = "given"
     """It was to be taken for right: nobody asked about this step."""
     CONTEXT_FULL = "context_full"
     """The chain had filled the model's context; the steps from here on are unscored."""
     WALL_TIME = "wall_time"
     """The chain had used its wall time; the steps from here on are unscored."""
+
+
+UNASKED = frozenset({StopReason.AFTER_ERROR, StopReason.SETTLED, StopReason.GIVEN})
+"""Those of steps without a verdict that nobody asked about."""
 
 
 class ParseStatus(str, Enum):
@@ -174,6 +180,11 @@ class StepVote(Record):
         """Whether the step was to be taken for right."""
         return self.stop_reason is StopReason.GIVEN
 
+    @property
+    def asked(self) -> bool:
+        """Whether a verdict was wanted from this vote."""
+        return self.score is not None or self.stop_reason not in UNASKED
+
 
 class StepVerification(Record):
     """All that is known of one step."""
@@ -193,7 +204,7 @@ class StepVerification(Record):
     @property
     def asked(self) -> bool:
         """Whether a verdict on this step was wanted."""
-        return self.score is not None or self.stop_reason not in (StopReason.AFTER_ERROR, StopReason.GIVEN)
+        return self.score is not None or self.stop_reason not in UNASKED
 
 
 class WholeVerification(Record):

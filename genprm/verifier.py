@@ -22,7 +22,7 @@ from genprm.open_chain import OpenChain
 from genprm.records import MAX_STEPS, NO_ERROR, FailedRow, OutputRow, Solution, Verification
 from genprm.styles import GenPRM, Style
 from genprm.tasks import gather_all, map_unordered
-from genprm.votes import VotePlan, is_settled, is_sure
+from genprm.votes import VotePlan, is_sure, steps_in_doubt
 from sandbox import Limits, Sandbox, SandboxError, SandboxUnavailableError
 
 T = TypeVar("T")
@@ -222,23 +222,31 @@ class AsyncVerifier:
     async def _decide(
         self, solution: Solution, style: Style, plan: VotePlan, begun: list[OpenChain], given: int
     ) -> Verification:
-        """Draw votes until the outcome is settled. ``begun`` gets all chains; the caller closes them."""
+        """Draw votes until the first error is settled. ``begun`` gets all chains; the caller closes them."""
         aggregate = self._aggregate or style.aggregate
+        # A majority is one over whole chains, and a style that does not go from step to step has no others.
+        lazily = style.stepwise and aggregate is Aggregate.MEAN
+        whole = len(solution.steps) + 1
         chains: list[OpenChain] = []
-        drawn = plan.first
-        while True:
-            new = [self._begin(solution, style, vote, given) for vote in range(len(chains), drawn)]
-            chains, begun[len(begun) :] = [*chains, *new], new
-            if self._stop_at_first_error and style.stepwise:
-                await self._to_first_error(chains, len(solution.steps))
-            else:
-                await gather_all(chain.advance(len(solution.steps) + 1) for chain in chains)
-            said = [chain.said for chain in chains]
-            if is_settled(said, plan, aggregate):
-                break
-            drawn = min(plan.most, drawn + 1)
+
+        def begin() -> OpenChain:
+            chain = self._begin(solution, style, len(chains), given)
+            chains.append(chain)
+            begun.append(chain)
+            return chain
+
+        for _ in range(plan.first):
+            begin()
+        if self._stop_at_first_error and style.stepwise:
+            await self._to_first_error(chains, len(solution.steps))
+        else:
+            await gather_all(chain.advance(whole) for chain in chains)
+        while doubtful := steps_in_doubt([chain.said for chain in chains], plan, aggregate):
+            behind = (chain for chain in chains if chain.reached < doubtful) if lazily else iter(())
+            chain = next(behind, None) or begin()
+            await chain.advance(doubtful if lazily else whole)
         return combine_chains(
-            solution, said, self.model.name, style.name,
+            solution, [chain.said for chain in chains], self.model.name, style.name,
             aggregate=aggregate, stop_at_first_error=self._stop_at_first_error,
         )  # fmt: skip
 

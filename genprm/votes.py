@@ -1,9 +1,9 @@
 """How many chains a solution gets, and when their decision is settled.
 
-Fixed: N votes, all drawn. Adaptive: a few votes first, more of them only while the outcome is open. A step's verdict
-counts as settled when all votes that could still be drawn would leave it as it is with a stated probability, under a
-beta-binomial model of how often chains agree on one step. With a confidence of 1 only votes that *cannot* change the
-outcome are left out.
+Fixed: N votes, all drawn. Adaptive: one chain first; more only while the first error is open, and only as far as the last
+step that is in doubt. The first error counts as settled when all votes that could still be drawn would leave
+it where it is with a stated probability, under a beta-binomial model of how often chains agree on one step. With a
+confidence of 1 only votes that *cannot* change it are left out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from math import comb, exp, lgamma
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from genprm.aggregate import Aggregate, ChainVotes, first_error_by_majority, first_error_by_mean
-from genprm.records import NO_ERROR, StepVerification, StopReason, Verdict
+from genprm.records import NO_ERROR, StepVerification, StepVote, StopReason, Verdict
 
 PRIOR = 0.3
 """Both parameters of the beta prior: chains mostly agree on a step (under 1), and now and then they do not."""
@@ -35,8 +35,8 @@ class VotePlan(BaseModel):
     """Votes drawn at once, at the start."""
     most: int = Field(default=1, ge=1)
     """Votes drawn in the end, where the outcome stays open."""
-    confidence: float = Field(default=0.95, gt=0.5, le=1)
-    """Probability with which a decision must equal that of all ``most`` votes, for drawing to stop."""
+    confidence: float = Field(default=0.97, gt=0.5, le=1)
+    """Probability with which the first error must be that of all ``most`` votes, for drawing to stop."""
 
     @model_validator(mode="after")
     def _first_within_most(self) -> VotePlan:
@@ -50,28 +50,45 @@ class VotePlan(BaseModel):
         return cls(first=votes, most=votes)
 
     @classmethod
-    def adaptive(cls, most: int = 8, confidence: float = 0.95) -> VotePlan:
-        """Two at first, up to ``most``."""
-        return cls(first=min(2, most), most=most, confidence=confidence)
+    def adaptive(cls, most: int = 8, confidence: float = 0.97) -> VotePlan:
+        """One at first, up to ``most``."""
+        return cls(first=1, most=most, confidence=confidence)
 
 
-def is_settled(chains: Sequence[ChainVotes], plan: VotePlan, aggregate: Aggregate) -> bool:
-    """Whether further votes would leave the first error where it is, as far as one can tell.
+def steps_in_doubt(chains: Sequence[ChainVotes], plan: VotePlan, aggregate: Aggregate) -> int:
+    """How many leading steps want another vote, for the first error to be settled; 0 if it is.
 
-    Looks at the steps up to the first error (at all of them, if there is none): those behind it decide nothing.
+    Only the steps up to the first error (all of them, if there is none) decide anything. Of these the surest ones are
+    left alone, as many as together stay as they are with the plan's confidence; the others are in doubt.
+
+    Args:
+        chains: what was said so far; a chain need not have come to every step.
+        plan: how many votes a step may get.
+        aggregate: how they become one verdict.
     """
-    open_votes = plan.most - len(chains)
-    if open_votes <= 0:
-        return True
     if aggregate is Aggregate.MAJORITY:
-        return _majority_stays(chains, open_votes) >= plan.confidence
+        open_votes = plan.most - len(chains)
+        settled = open_votes <= 0 or _majority_stays(chains, open_votes) >= plan.confidence
+        return 0 if settled else len(chains[0].steps)
     first = first_error_by_mean(chains)
-    steps = len(chains[0].steps) if first == NO_ERROR else first + 1
-    return all(
-        _verdict_stays([chain.steps[index].score for chain in chains], open_votes) >= plan.confidence
-        for index in range(steps)
-        if not chains[0].steps[index].given
-    )
+    count = len(chains[0].steps) if first == NO_ERROR else first + 1
+    stays = [_step_stays([chain.steps[index] for chain in chains], plan.most) for index in range(count)]
+    together = 1.0
+    doubtful = set(range(count))
+    for index in sorted(doubtful, key=lambda index: -stays[index]):
+        together *= stays[index]
+        if together < plan.confidence:
+            break
+        doubtful.remove(index)
+    return max(doubtful, default=-1) + 1
+
+
+def _step_stays(votes: Sequence[StepVote], most: int) -> float:
+    """Probability that a step's verdict stays as it is, once it has ``most`` votes."""
+    came = [vote for vote in votes if vote.stop_reason is not StopReason.SETTLED]
+    if votes[0].given or len(came) >= most:
+        return 1.0
+    return _verdict_stays([vote.score for vote in came], most - len(came))
 
 
 def _verdict_stays(scores: Sequence[float | None], open_votes: int) -> float:

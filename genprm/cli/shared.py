@@ -150,7 +150,7 @@ def run_options(
     prm_format: PRMFormatOption = None,
     votes: Votes = "1",
     max_votes: MaxVotes = 8,
-    confidence: Confidence = 0.95,
+    confidence: Confidence = 0.97,
     aggregate: AggregateOption = None,
     stop_at_first_error: StopAtError = False,
     sure: Sure = 0.9,

@@ -95,7 +95,7 @@ async def test_samples_have_seeds_of_their_own(server: Server, smollm2: Path):
 async def test_in_process(smollm2: Path, adapter: Path, reference: dict[str | None, ModelBackend]):
     command = [str(PYTHON), "-m", "tests.vllm.in_process", str(smollm2), str(adapter)]
     done = await asyncio.to_thread(
-        subprocess.run, command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=280, check=False
+        subprocess.run, command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=500, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
@@ -136,7 +136,7 @@ def test_a_server_that_dies_and_comes_back_loses_no_row(server: Server, smollm2:
             time.sleep(0.1)
         server.kill()
         server.start()
-        assert run.wait(280) in (0, 1), log.read_text()  # 1: this model leaves steps without a verdict
+        assert run.wait(400) in (0, 1), log.read_text()  # 1: this model leaves steps without a verdict
     assert "does not answer" in log.read_text()
     found = [parse_row(line) for line in out.read_bytes().splitlines()]
     assert [row.id for row in found] == [f"r{number}" for number in range(12)]
