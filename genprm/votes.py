@@ -1,8 +1,8 @@
 """How many chains a solution gets, and when their decision is settled.
 
-Fixed: N votes, all drawn. Adaptive: one chain first; more only while the first error is open, and only as far as the last
-step that is in doubt. The first error counts as settled when all votes that could still be drawn would leave
-it where it is with a stated probability, under a beta-binomial model of how often chains agree on one step. With a
+Fixed: N votes, all drawn. Adaptive: one chain first; more only while the first error is open, and only as far as the
+last step that is in doubt. The first error counts as settled when all votes that could still be drawn would leave it
+where it is with a stated probability, under a beta-binomial model of how often chains agree on one step. With a
 confidence of 1 only votes that *cannot* change it are left out.
 """
 
