@@ -216,6 +216,7 @@ GSM8K = Path(os.environ.get("GENPRM_DATA", Path(__file__).parents[3] / "shared" 
 
 
 @pytest.mark.skipif(not GSM8K.exists(), reason="no GSM8K here (GENPRM_DATA)")
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_gsm8k_killed_three_times(cli: Cli, tmp_path: Path):
     """All 7,473 training problems, whole and with three kill -9 on the way: byte for byte the same."""
@@ -237,6 +238,7 @@ def test_gsm8k_killed_three_times(cli: Cli, tmp_path: Path):
 
 
 @pytest.mark.model
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_the_embedded_model(cli: Cli, tmp_path: Path):
     """A real model that solves such problems sometimes, killed twice on the way."""
