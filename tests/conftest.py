@@ -15,13 +15,15 @@ import pytest
 
 from sandbox import Limits, Sandbox, SandboxUnavailableError
 from sandbox.docker_launcher import connect_engine
+from tests.images import BARE, build_missing_images
 
 LIMITS = Limits(timeout=5.0, memory_mib=256)
 KINDS: dict[str, dict[str, Any]] = {
     "local": {"backend": "local"},
     "unix": {},
     "docker": {"backend": "docker"},
-    "docker-kernel": {"backend": "docker", "isolation": "kernel", "ready": 3},
+    "docker-kernel": {"backend": "docker", "isolation": "kernel", "ready": 3, "image": BARE},
+    "docker-kernel-libraries": {"backend": "docker", "isolation": "kernel"},
     "gvisor": {"backend": "docker", "runtime": "runsc"},
 }
 """Every kind of sandbox, as arguments of `Sandbox`."""
@@ -47,6 +49,13 @@ def gvisor_problem() -> str | None:
         return None if "runsc" in client.info().get("Runtimes", {}) else "the Docker engine has no runtime runsc"
     finally:
         client.close()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if session.config.option.collectonly:
+        return
+    if any(item.get_closest_marker("docker") for item in session.items) and not docker_problem():
+        build_missing_images()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -78,12 +87,19 @@ def kinds(*names: str) -> list[Any]:
     marks = {
         "docker": [pytest.mark.docker],
         "docker-kernel": [pytest.mark.docker],
+        "docker-kernel-libraries": [pytest.mark.docker],
         "gvisor": [pytest.mark.docker, pytest.mark.gvisor],
     }
     return [pytest.param(name, marks=marks.get(name, [])) for name in names]
 
 
-@pytest.fixture(scope="session", params=kinds(*KINDS))
+needs_libraries = pytest.mark.parametrize(
+    "kind", kinds("local", "unix", "docker", "docker-kernel-libraries", "gvisor"), indirect=True
+)
+"""For a test of every kind whose code imports numpy and the like."""
+
+
+@pytest.fixture(scope="session", params=kinds("local", "unix", "docker", "docker-kernel", "gvisor"))
 def kind(request: pytest.FixtureRequest) -> str:
     """The name of each kind of sandbox in turn."""
     return str(request.param)

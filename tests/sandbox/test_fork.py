@@ -9,7 +9,7 @@ import pytest
 
 from sandbox import RunStatus, Sandbox, SandboxRefusedError, SessionClosedError, SessionForkError
 from sandbox.guest.users import BRANCHES
-from tests.conftest import CONTAINED, kinds
+from tests.conftest import CONTAINED, kinds, needs_libraries
 
 STATE = """
 import sympy, collections
@@ -30,6 +30,7 @@ async def value(session, expression: str) -> str | None:
     return result.result
 
 
+@needs_libraries
 async def test_everything_python_holds_is_there(sandbox: Sandbox):
     async with await sandbox.session() as session:
         await session.run(STATE)
@@ -40,6 +41,7 @@ async def test_everything_python_holds_is_there(sandbox: Sandbox):
             assert await value(session, "next(generator)") == "1"
 
 
+@needs_libraries
 async def test_from_then_on_neither_sees_the_other(sandbox: Sandbox):
     async with await sandbox.session() as session:
         await session.run(STATE)
@@ -50,6 +52,7 @@ async def test_from_then_on_neither_sees_the_other(sandbox: Sandbox):
             assert await value(branch, "x, p.a, 'f' in globals()") == "([1, 2, 3], 6, False)"
 
 
+@needs_libraries
 async def test_random_numbers_go_on_or_begin_anew(sandbox: Sandbox):
     draw = "import random, numpy; random.random(), float(numpy.random.rand())"
     async with await sandbox.session() as session:

@@ -526,7 +526,9 @@ async def test_a_closed_sandbox_says_so():
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_client_of_attached_containers_leaves_nothing(number: signal.Signals):
     code = CLIENT.replace("Sandbox(sys.argv[1])", "Sandbox('docker', runtime='runsc', isolation='kernel', ready=2)")
-    client = subprocess.Popen([sys.executable, "-c", code, "docker", "4321.5"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    client = subprocess.Popen(
+        [sys.executable, "-c", code, "docker", "4321.5"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     assert client.stdout.readline() == b"running\n"
     assert containers(client.pid)
     client.send_signal(number)
