@@ -17,6 +17,9 @@ from sandbox import Limits, Sandbox, SandboxUnavailableError
 from sandbox.docker_launcher import connect_engine
 from tests.images import BARE, build_missing_images
 
+# Torch's threads wait for each other by spinning, which takes the processor from whatever runs beside them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 LIMITS = Limits(timeout=5.0, memory_mib=256)
 KINDS: dict[str, dict[str, Any]] = {
     "local": {"backend": "local"},

@@ -17,7 +17,6 @@ pytestmark = [pytest.mark.model, pytest.mark.skipif(not IN_VENV, reason="not run
 
 
 @pytest.mark.docker
-@pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_make_demo():
     done = subprocess.run(["make", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=800)

@@ -13,7 +13,7 @@ import pytest
 from genprm import Budget, Verifier
 from genprm.models.embedded import EMBEDDED, embedded_folder
 
-pytestmark = [pytest.mark.model, pytest.mark.alone]
+pytestmark = pytest.mark.model
 
 
 def test_weights_are_converted_once():
