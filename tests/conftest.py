@@ -61,7 +61,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         build_missing_images()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("model"):
+            # One process computes while the others wait for deadlines, from the beginning on: they are the longest.
+            item.add_marker(pytest.mark.xdist_group("model"))
     if os.environ.get("CI"):
         return
     for markers, problem_of in ((("docker", "compose"), docker_problem), (("gvisor",), gvisor_problem)):
