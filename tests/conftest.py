@@ -26,7 +26,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "unix": {},
     "docker": {"backend": "docker"},
     "docker-kernel": {"backend": "docker", "isolation": "kernel", "ready": 3, "image": BARE},
-    "docker-kernel-libraries": {"backend": "docker", "isolation": "kernel"},
+    "docker-kernel-libraries": {"backend": "docker", "isolation": "kernel", "ready": 0},
     "gvisor": {"backend": "docker", "runtime": "runsc"},
 }
 """Every kind of sandbox, as arguments of `Sandbox`."""
@@ -64,9 +64,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.get_closest_marker("model"):
-            # One process computes while the others wait for deadlines, from the beginning on: they are the longest.
-            item.add_marker(pytest.mark.xdist_group("model"))
+        # One process computes with models and one runs gVisor, both from the beginning on, while the others wait for
+        # deadlines: side by side, tests of these two would take the processor from each other.
+        for marker in ("model", "gvisor"):
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.xdist_group(marker))
     if os.environ.get("CI"):
         return
     for markers, problem_of in ((("docker", "compose"), docker_problem), (("gvisor",), gvisor_problem)):
