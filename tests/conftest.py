@@ -64,11 +64,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        # One process computes with models and one runs gVisor, both from the beginning on, while the others wait for
-        # deadlines: side by side, tests of these two would take the processor from each other.
-        for marker in ("model", "gvisor"):
-            if item.get_closest_marker(marker):
-                item.add_marker(pytest.mark.xdist_group(marker))
+        # What computes most is kept in groups, whose tests are not run beside each other, and which are run first.
+        if not item.get_closest_marker("xdist_group"):
+            if item.get_closest_marker("model"):
+                item.add_marker(pytest.mark.xdist_group("model"))
+            elif item.get_closest_marker("gvisor"):
+                item.add_marker(pytest.mark.xdist_group(f"gvisor-{item.path.stem}"))
     if os.environ.get("CI"):
         return
     for markers, problem_of in ((("docker", "compose"), docker_problem), (("gvisor",), gvisor_problem)):

@@ -25,6 +25,8 @@ from sandbox.docker_launcher import LABEL, connect_engine, reap
 from sandbox.image import VERSION_LABEL, image_tag
 from sandbox.owner import OWNER_FILE, identity, is_gone, make_directory, reap_directories
 
+pytestmark = pytest.mark.xdist_group("lifecycle")  # in a process whose shared sandboxes start nothing meanwhile
+
 STARTED = pytest.mark.parametrize("own_backend", ["local", pytest.param("docker", marks=pytest.mark.docker)])
 
 
