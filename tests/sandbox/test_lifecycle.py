@@ -30,11 +30,11 @@ pytestmark = pytest.mark.xdist_group("lifecycle")  # in a process whose shared s
 STARTED = pytest.mark.parametrize("own_backend", ["local", pytest.param("docker", marks=pytest.mark.docker)])
 
 
-def containers(pid: int | None = None, **filters: str) -> list[str]:
+def containers(pid: int | None = None) -> list[str]:
     """Those that this process, or another, has made: others make theirs at the same time."""
     client = connect_engine()
     try:
-        found = client.containers.list(all=True, filters={"label": LABEL, **filters}, ignore_removed=True)
+        found = client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
         return [each.id for each in found if made_by(each.labels[LABEL], pid)]
     finally:
         client.close()
@@ -532,8 +532,6 @@ def test_a_killed_client_of_attached_containers_leaves_nothing(number: signal.Si
         [sys.executable, "-c", code, "docker", "4321.5"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     assert client.stdout.readline() == b"running\n"
-    # One that was made but not started when its client was killed has no line to hang up: the next start removes it.
-    assert eventually(lambda: len(containers(client.pid, status="running")) == 3)
     client.send_signal(number)
     client.wait(20)
     client.stdout.close()
