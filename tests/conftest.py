@@ -64,12 +64,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        # What computes most is kept in groups, whose tests are not run beside each other, and which are run first.
-        if not item.get_closest_marker("xdist_group"):
-            if item.get_closest_marker("model"):
-                item.add_marker(pytest.mark.xdist_group("model"))
-            elif item.get_closest_marker("gvisor"):
-                item.add_marker(pytest.mark.xdist_group(f"gvisor-{item.path.stem}"))
+        # Two kinds of tests compute all the time: each kind is run by one process, from the beginning on.
+        for marker in ("model", "gvisor"):
+            if item.get_closest_marker(marker) and not item.get_closest_marker("xdist_group"):
+                item.add_marker(pytest.mark.xdist_group(marker))
     if os.environ.get("CI"):
         return
     for markers, problem_of in ((("docker", "compose"), docker_problem), (("gvisor",), gvisor_problem)):

@@ -25,7 +25,7 @@ from sandbox.docker_launcher import LABEL, connect_engine, reap
 from sandbox.image import VERSION_LABEL, image_tag
 from sandbox.owner import OWNER_FILE, identity, is_gone, make_directory, reap_directories
 
-pytestmark = pytest.mark.xdist_group("lifecycle")  # in a process whose shared sandboxes start nothing meanwhile
+pytestmark = pytest.mark.alone
 
 STARTED = pytest.mark.parametrize("own_backend", ["local", pytest.param("docker", marks=pytest.mark.docker)])
 
@@ -182,7 +182,6 @@ def test_a_restarted_server_removes_what_its_predecessor_left():
 
 
 @pytest.mark.docker
-@pytest.mark.alone  # any start of a sandbox reaps
 def test_containers_of_dead_owners_are_reaped():
     client = connect_engine()
     try:
@@ -212,7 +211,6 @@ def test_reaping_spares_the_living():
 
 
 @STARTED
-@pytest.mark.alone
 def test_many_sessions_leak_nothing(own_backend: str):
     """The short version of ``benchmarks/soak.py``."""
     script = Path(__file__).parents[2] / "benchmarks" / "soak.py"
