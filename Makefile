@@ -17,8 +17,10 @@ demo: $(VENV)/installed
 	echo "Read why: demo-out/report.html (every argument, the code, what it printed), demo-out/results.jsonl"
 
 ## The whole test suite. Docker, model and compose tests are skipped where they cannot run, but never in CI.
+# Most tests wait more than they compute, so several run side by side; `pytest` by itself runs them one by one.
 test: $(VENV)/installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n 3 --dist loadgroup -m "not alone"
+	$(BIN)/pytest -m alone
 
 ## Lint, format and types: what must be green at every commit.
 check: $(VENV)/installed-dev

@@ -15,6 +15,10 @@ import pytest
 
 from sandbox import Limits, Sandbox, SandboxUnavailableError
 from sandbox.docker_launcher import connect_engine
+from tests.images import BARE, build_missing_images
+
+# Torch's threads wait for each other by spinning, which takes the processor from whatever runs beside them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 DATA = Path(os.environ.get("GENPRM_DATA", Path(__file__).parents[2] / "shared" / "data"))
 """Data sets that are not the project's own; tests that need one are skipped without it."""
@@ -23,7 +27,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "local": {"backend": "local"},
     "unix": {},
     "docker": {"backend": "docker"},
-    "docker-kernel": {"backend": "docker", "isolation": "kernel", "ready": 3},
+    "docker-kernel": {"backend": "docker", "isolation": "kernel", "ready": 3, "image": BARE},
+    "docker-kernel-libraries": {"backend": "docker", "isolation": "kernel", "ready": 0},
     "gvisor": {"backend": "docker", "runtime": "runsc"},
 }
 """Every kind of sandbox, as arguments of `Sandbox`."""
@@ -51,7 +56,20 @@ def gvisor_problem() -> str | None:
         client.close()
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if session.config.option.collectonly:
+        return
+    if any(item.get_closest_marker("docker") for item in session.items) and not docker_problem():
+        build_missing_images()
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # Two kinds of tests compute all the time: each kind is run by one process, from the beginning on.
+        for marker in ("model", "gvisor"):
+            if item.get_closest_marker(marker) and not item.get_closest_marker("xdist_group"):
+                item.add_marker(pytest.mark.xdist_group(marker))
     if os.environ.get("CI"):
         return
     for markers, problem_of in ((("docker", "compose"), docker_problem), (("gvisor",), gvisor_problem)):
@@ -80,12 +98,19 @@ def kinds(*names: str) -> list[Any]:
     marks = {
         "docker": [pytest.mark.docker],
         "docker-kernel": [pytest.mark.docker],
+        "docker-kernel-libraries": [pytest.mark.docker],
         "gvisor": [pytest.mark.docker, pytest.mark.gvisor],
     }
     return [pytest.param(name, marks=marks.get(name, [])) for name in names]
 
 
-@pytest.fixture(scope="session", params=kinds(*KINDS))
+needs_libraries = pytest.mark.parametrize(
+    "kind", kinds("local", "unix", "docker", "docker-kernel-libraries", "gvisor"), indirect=True
+)
+"""For a test of every kind whose code imports numpy and the like."""
+
+
+@pytest.fixture(scope="session", params=kinds("local", "unix", "docker", "docker-kernel", "gvisor"))
 def kind(request: pytest.FixtureRequest) -> str:
     """The name of each kind of sandbox in turn."""
     return str(request.param)

@@ -16,7 +16,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = "genprm-test"
 
-pytestmark = [pytest.mark.compose, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.compose, pytest.mark.alone, pytest.mark.timeout(2400)]
 
 
 def compose(*arguments: str, timeout: float) -> subprocess.CompletedProcess[str]:

@@ -35,14 +35,6 @@ def script(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def slow_script(tmp_path: Path) -> Path:
-    """The same, a second a step."""
-    path = tmp_path / "slow.json"
-    path.write_text(json.dumps([{**rule, "seconds": 0.4} for rule in SCRIPT]))
-    return path
-
-
-@pytest.fixture
 def rows_file(tmp_path: Path) -> Path:
     """Six rows with labels, two of them wrong."""
     rows = [

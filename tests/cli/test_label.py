@@ -219,14 +219,14 @@ GSM8K = DATA / "gsm8k" / "train.jsonl"
 @pytest.mark.timeout(900)
 def test_gsm8k_killed_three_times(cli: Cli, tmp_path: Path):
     """All 7,473 training problems, whole and with three kill -9 on the way: byte for byte the same."""
-    arguments = ["label", GSM8K, "--policy", "simulated", "--samples", 4, "--max-samples", 8, "--solutions", 2,
-                 "--rollouts", 8, "--seed", 3]  # fmt: skip
+    arguments = ["label", GSM8K, "--policy", "simulated", "--samples", 2, "--max-samples", 4, "--solutions", 2,
+                 "--rollouts", 4, "--seed", 3]  # fmt: skip
     assert cli(*arguments, "-o", "whole", timeout=600).returncode == 0
     for _ in range(3):
         process = subprocess.Popen(
             command(*arguments, "-o", "run"), cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
-        time.sleep(3 + 5 * random.random())
+        time.sleep(2 + 2 * random.random())
         process.kill()
         assert process.wait() == -signal.SIGKILL
     assert cli(*arguments, "-o", "run", timeout=600).returncode == 0
@@ -240,7 +240,7 @@ def test_gsm8k_killed_three_times(cli: Cli, tmp_path: Path):
 @pytest.mark.timeout(900)
 def test_the_embedded_model(cli: Cli, tmp_path: Path):
     """A real model that solves such problems sometimes, killed twice on the way."""
-    sums = [{"id": f"s{n}", "problem": f"What is {n} + {n + 1}?", "answer": str(2 * n + 1)} for n in range(3, 7)]
+    sums = [{"id": f"s{n}", "problem": f"What is {n} + {n + 1}?", "answer": str(2 * n + 1)} for n in range(3, 5)]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sums))
     arguments = ["label", "p.jsonl", "-o", "run", "--samples", 4, "--max-samples", 8, "--solutions", 2, "--rollouts", 4,
                  "--max-tokens", 40, "--temperature", 0.7]  # fmt: skip
@@ -248,10 +248,10 @@ def test_the_embedded_model(cli: Cli, tmp_path: Path):
         process = subprocess.Popen(
             command(*arguments), cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
-        time.sleep(12 + 10 * random.random())
+        time.sleep(9 + 6 * random.random())
         process.kill()
         process.wait()
     done = cli(*arguments, timeout=600)
     assert done.returncode == 0, done.stderr
     [shard] = (tmp_path / "run" / "shards").iterdir()
-    assert [json.loads(line)["problem"]["id"] for line in shard.read_text().splitlines()] == ["s3", "s4", "s5", "s6"]
+    assert [json.loads(line)["problem"]["id"] for line in shard.read_text().splitlines()] == ["s3", "s4"]

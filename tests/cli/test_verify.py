@@ -13,7 +13,7 @@ import pytest
 
 from genprm import Verification, parse_row
 
-from .conftest import Cli, command
+from .conftest import SCRIPT, Cli, command
 
 NOWHERE = ("--base-url", "http://127.0.0.1:9/v1")
 LOCAL = ("--sandbox", "local", "--backend", "scripted", "--model")
@@ -192,11 +192,12 @@ def many_rows(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_goes_on_where_it_was(
-    cli: Cli, many_rows: Path, slow_script: Path, tmp_path: Path, number: signal.Signals
+    cli: Cli, many_rows: Path, script: Path, tmp_path: Path, number: signal.Signals
 ):
-    whole = cli("verify", many_rows, *LOCAL, slow_script, "-o", tmp_path / "whole.jsonl")
+    whole = cli("verify", many_rows, *LOCAL, script, "-o", tmp_path / "whole.jsonl")
     assert whole.returncode == 0
-    process = start(many_rows, slow_script, tmp_path)
+    script.write_text(json.dumps([{**rule, "seconds": 0.2} for rule in SCRIPT]))  # slow, to be met at work
+    process = start(many_rows, script, tmp_path)
     wait_for_rows(tmp_path, 3)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=30)
@@ -205,7 +206,8 @@ def test_an_interrupted_run_goes_on_where_it_was(
         assert process.returncode == 130
         assert "interrupted" in stderr
     assert not (tmp_path / "out.jsonl").exists()
-    again = cli("verify", many_rows, *LOCAL, slow_script, "-o", "out.jsonl")
+    script.write_text(json.dumps(SCRIPT))
+    again = cli("verify", many_rows, *LOCAL, script, "-o", "out.jsonl")
     assert again.returncode == 0, again.stderr
     assert "of 12 rows are done already" in again.stderr
 

@@ -25,6 +25,8 @@ from rationale_synth.synthesize import SynthOptions, SynthRecord
 from rationale_synth.validate import labelled, plants, worked_solutions
 from sandbox import Sandbox
 
+pytestmark = pytest.mark.alone
+
 PROBLEMS = [Problem(id=f"p{n}", problem=f"Problem {n}", answer=str(n)) for n in range(300)]
 ANSWERS = {problem.problem: problem.answer for problem in PROBLEMS}
 OPTIONS = LabelOptions(samples=8, max_samples=16, solutions=4)

@@ -27,10 +27,15 @@ class Attack:
     name: str
     code: str
     expected: tuple[RunStatus, ...]
-    timeout: float = 1.5
-    bound: float = 12.0
+    bound: float = 13.5
+    """Seconds in which there must be a result."""
     lost: bool | None = None
     """Whether the session's state must be lost (True), kept (False), or either (None)."""
+
+    @property
+    def timeout(self) -> float:
+        """Short where it may be what ends the cell, generous where the cell must end before it."""
+        return 1.5 if TIMEOUT in self.expected else 10
 
 
 ATTACKS = [
@@ -46,14 +51,14 @@ ATTACKS = [
     Attack("fork bomb that survives errors", "import os\nwhile True:\n try: os.fork()\n except OSError: pass", (TIMEOUT, DIED, MEMORY)),
     Attack("thread bomb", "import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(60,)).start()", (ERROR, DIED, MEMORY)),
     Attack("memory bomb", "x = bytearray(1 << 31)", (MEMORY,), lost=False),
-    Attack("slow memory bomb", "x = []\nwhile True: x.append(bytearray(1 << 20))", (MEMORY,), timeout=5),
-    Attack("memory through children", "import os, time\nfor _ in range(6):\n if os.fork() == 0:\n  x = bytearray(100 << 20)\n  time.sleep(60)\ntime.sleep(60)", (MEMORY,), timeout=5, lost=True),
-    Attack("deep recursion", "import sys\nsys.setrecursionlimit(10 ** 8)\ndef f(): f()\nf()", (MEMORY, DIED), timeout=10, bound=20),
+    Attack("slow memory bomb", "x = []\nwhile True: x.append(bytearray(1 << 20))", (MEMORY,), bound=17),
+    Attack("memory through children", "import os, time\nfor _ in range(6):\n if os.fork() == 0:\n  x = bytearray(100 << 20)\n  time.sleep(60)\ntime.sleep(60)", (MEMORY,), bound=17, lost=True),
+    Attack("deep recursion", "import sys\nsys.setrecursionlimit(10 ** 8)\ndef f(): f()\nf()", (MEMORY, DIED), bound=30),
     Attack("recursion within limits", "def f(): f()\nf()", (ERROR,), lost=False),
     Attack("endless output", "while True: print('x' * 100)", (FLOOD,), lost=False),
     Attack("endless stderr", "import sys\nwhile True: sys.stderr.write('x' * 100)", (FLOOD,), lost=False),
     Attack("one 100 MB line", "print('x' * (100 << 20))", (FLOOD,), lost=False),
-    Attack("300k tiny flushed writes", "for _ in range(300_000): print('x', end='', flush=True)", (FLOOD,), timeout=10, lost=False),
+    Attack("300k tiny flushed writes", "for _ in range(300_000): print('x', end='', flush=True)", (FLOOD,), bound=22, lost=False),
     Attack("output limit swallowed", "while True:\n try: print('x' * 1000)\n except BaseException: pass", (TIMEOUT,)),
     Attack("huge repr", "'x' * (40 << 20)", (OK,), lost=False),
     Attack("endless repr", "class A:\n def __repr__(self):\n  while True: pass\nA()", (TIMEOUT,)),
@@ -74,10 +79,10 @@ ATTACKS = [
     Attack("making the server its tracer", "import ctypes, os, signal, time\nctypes.CDLL(None).ptrace(0, 0, 0, 0)\nos.kill(os.getpid(), signal.SIGUSR1)\ntime.sleep(60)", (DIED,), lost=True),
     Attack("a child that traces the kernel", "import ctypes, os, time\nlibc = ctypes.CDLL(None)\np = os.getpid()\nif os.fork() == 0:\n libc.ptrace(0x4206, p, 0, 0)\n time.sleep(60)\ntime.sleep(0.5)\nos._exit(1)", (DIED,), lost=True),
     Attack("memory in anonymous files", "import os\nos.memfd_create('m')", (ERROR,), lost=False),
-    Attack("memory under a name that is no text", "import ctypes, os, time\nctypes.CDLL(None).prctl(15, b'\\xff', 0, 0, 0)\nfor _ in range(6):\n if os.fork() == 0:\n  x = bytearray(100 << 20)\n  time.sleep(60)\ntime.sleep(60)", (MEMORY,), timeout=5, lost=True),
+    Attack("memory under a name that is no text", "import ctypes, os, time\nctypes.CDLL(None).prctl(15, b'\\xff', 0, 0, 0)\nfor _ in range(6):\n if os.fork() == 0:\n  x = bytearray(100 << 20)\n  time.sleep(60)\ntime.sleep(60)", (MEMORY,), bound=17, lost=True),
     Attack("falling allocation of a huge file", "import os\nf = os.open('x', os.O_RDWR | os.O_CREAT)\nos.posix_fallocate(f, 0, 1 << 40)", (ERROR,), lost=False),
     Attack("huge sparse file", "open('x', 'wb').truncate(1 << 40)", (ERROR,), lost=False),
-    Attack("tree deeper than a path is long", "import os\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')", (OK,), lost=False),
+    Attack("tree deeper than a path is long", "import os\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')", (OK,), bound=30, lost=False),
     Attack("names that are no text", "open(b'\\xff\\xfe\\n*; rm -rf', 'w').close()\nimport os\nos.symlink('/', b'\\x80')\nos.mkfifo('f')", (OK,), lost=False),
     Attack("home nobody may enter", "import os\nos.mkdir('d'); os.mkdir('d/e'); os.chmod('d', 0); os.chmod('.', 0)", (OK,), lost=False),
     Attack("every descriptor taken", "import os\nl = []\nwhile True: l.append(os.dup(0))", (ERROR, DIED)),
@@ -116,14 +121,14 @@ async def test_attack(sandbox: Sandbox, attack: Attack):
         result = await session.run(attack.code, attack.timeout)
         took = time.monotonic() - started
         assert result.status in attack.expected, result
-        assert took < attack.timeout + attack.bound
+        assert took < attack.bound
         assert len(result.stdout) + len(result.stderr) <= 2 * sandbox.limits.output_bytes
         assert result.state_lost is (not session.alive)
         if attack.lost is not None:
             assert result.state_lost is attack.lost, result
         if session.alive:
             await _same_session_works(session, attack)
-    assert time.monotonic() - started < attack.timeout + attack.bound + 10
+    assert time.monotonic() - started < attack.bound + 10
     await _next_session_works(sandbox)
 
 

@@ -13,7 +13,7 @@ from jupyter_client.asynchronous.client import AsyncKernelClient
 from sandbox import RunStatus, Sandbox, SessionClosedError
 from sandbox.guest.channels import PORTS
 from sandbox.host import FolderHost
-from tests.conftest import kinds
+from tests.conftest import kinds, needs_libraries
 
 
 async def run(sandbox: Sandbox, *cells: str, timeout: float | None = None):
@@ -136,6 +136,7 @@ async def test_code_with_a_lone_surrogate_is_run(sandbox: Sandbox):
     assert (await run(sandbox, "print(len('\ud800'))")).stdout == "1\n"
 
 
+@needs_libraries
 async def test_numpy_sympy_scipy_are_there(sandbox: Sandbox):
     code = "import numpy, sympy, scipy.optimize\nprint(numpy.dot([1, 2], [3, 4]), sympy.factorint(720))"
     result = await run(sandbox, code)
@@ -160,6 +161,7 @@ async def test_future_imports_are_not_inherited(sandbox: Sandbox):
     assert (await run(sandbox, "def f(x: int): pass\nprint(f.__annotations__)")).stdout == "{'x': <class 'int'>}\n"
 
 
+@needs_libraries
 async def test_random_numbers_are_the_same_in_every_session(sandbox: Sandbox):
     code = "import random, numpy\nprint(random.random(), numpy.random.rand(), hash('a'))"
     assert (await run(sandbox, code)).stdout == (await run(sandbox, code)).stdout

@@ -9,7 +9,7 @@ import pytest
 
 from sandbox import RunStatus, Sandbox, SandboxRefusedError, SessionClosedError, SessionForkError
 from sandbox.guest.users import BRANCHES
-from tests.conftest import CONTAINED, kinds
+from tests.conftest import CONTAINED, kinds, needs_libraries
 
 STATE = """
 import sympy, collections
@@ -24,12 +24,13 @@ p = Point()
 """
 
 
-async def value(session, expression: str) -> str | None:
-    result = await session.run(expression)
+async def value(session, expression: str, timeout: float | None = None) -> str | None:
+    result = await session.run(expression, timeout)
     assert result.status is RunStatus.OK, result
     return result.result
 
 
+@needs_libraries
 async def test_everything_python_holds_is_there(sandbox: Sandbox):
     async with await sandbox.session() as session:
         await session.run(STATE)
@@ -40,6 +41,7 @@ async def test_everything_python_holds_is_there(sandbox: Sandbox):
             assert await value(session, "next(generator)") == "1"
 
 
+@needs_libraries
 async def test_from_then_on_neither_sees_the_other(sandbox: Sandbox):
     async with await sandbox.session() as session:
         await session.run(STATE)
@@ -50,6 +52,7 @@ async def test_from_then_on_neither_sees_the_other(sandbox: Sandbox):
             assert await value(branch, "x, p.a, 'f' in globals()") == "([1, 2, 3], 6, False)"
 
 
+@needs_libraries
 async def test_random_numbers_go_on_or_begin_anew(sandbox: Sandbox):
     draw = "import random, numpy; random.random(), float(numpy.random.rand())"
     async with await sandbox.session() as session:
@@ -306,12 +309,12 @@ time.sleep(0.2)
 
     async def test_each_has_its_own_process_limit(self, sandbox: Sandbox):
         bomb = (
-            "import os, time\nn = 0\ntry:\n  while n < 500:\n    if os.fork() == 0: time.sleep(20); os._exit(0)\n"
+            "import os, time\nn = 0\ntry:\n  while n < 500:\n    if os.fork() == 0: time.sleep(60); os._exit(0)\n"
             "    n += 1\nexcept OSError: pass\nn"
         )
         async with await sandbox.session() as session, await session.fork() as branch:
-            assert 0 < int(await value(session, bomb) or 0) <= sandbox.limits.processes
-            assert 0 < int(await value(branch, bomb) or 0) <= sandbox.limits.processes
+            for each in (session, branch):
+                assert 0 < int(await value(each, bomb, 30) or 0) <= sandbox.limits.processes
 
 
 async def test_no_more_processes_is_refused_and_the_session_goes_on(sandbox: Sandbox):

@@ -25,19 +25,35 @@ from sandbox.docker_launcher import LABEL, connect_engine, reap
 from sandbox.image import VERSION_LABEL, image_tag
 from sandbox.owner import OWNER_FILE, identity, is_gone, make_directory, reap_directories
 
+pytestmark = pytest.mark.alone
+
 STARTED = pytest.mark.parametrize("own_backend", ["local", pytest.param("docker", marks=pytest.mark.docker)])
 
 
-def containers() -> list[str]:
+def containers(pid: int | None = None) -> list[str]:
+    """Those that this process, or another, has made: others make theirs at the same time."""
     client = connect_engine()
     try:
-        return [each.id for each in client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)]
+        found = client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
+        return [each.id for each in found if made_by(each.labels[LABEL], pid)]
     finally:
         client.close()
 
 
-def directories() -> set[Path]:
-    return {mark.parent for mark in Path("/tmp").glob(f"genprm-*/{OWNER_FILE}")}
+def directories(pid: int | None = None) -> set[Path]:
+    """The same of directories."""
+    found = set()
+    for mark in Path("/tmp").glob(f"genprm-*/{OWNER_FILE}"):
+        try:
+            if made_by(mark.read_text(), pid):
+                found.add(mark.parent)
+        except OSError:
+            continue  # somebody else's, which is being removed at this moment
+    return found
+
+
+def made_by(owner: str, pid: int | None) -> bool:
+    return owner.split(":")[2:3] == [str(pid or os.getpid())]
 
 
 def eventually(check: Callable[[], bool], seconds: float = 15) -> bool:
@@ -73,15 +89,6 @@ async def test_closing_leaves_nothing(own_backend: str):
         assert containers() == others
 
 
-def _owners() -> list[str]:
-    client = connect_engine()
-    try:
-        found = client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
-        return [each.labels[LABEL] for each in found]
-    finally:
-        client.close()
-
-
 CLIENT = """
 import asyncio, sys
 from sandbox import Sandbox
@@ -89,7 +96,7 @@ async def main():
     box = Sandbox(sys.argv[1])
     session = await box.session()
     print("running", flush=True)
-    await session.run("import subprocess\\nsubprocess.Popen(['sleep', '4321.5'], start_new_session=True)")
+    await session.run("import subprocess\\nsubprocess.Popen(['sleep', '" + sys.argv[2] + "'], start_new_session=True)")
     await session.run("while True: pass", timeout=600)
 asyncio.run(main())
 """
@@ -98,23 +105,23 @@ asyncio.run(main())
 @STARTED
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_killed_client_leaves_nothing(own_backend: str, number: signal.Signals):
-    before = directories()
+    sleep = f"4321.{time.monotonic_ns()}"
     client = subprocess.Popen(
-        [sys.executable, "-c", CLIENT, own_backend], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", CLIENT, own_backend, sleep], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     assert client.stdout.readline() == b"running\n"
-    [mine] = directories() - before
+    [mine] = directories(client.pid)
     owner = (mine / OWNER_FILE).read_text()
     client.send_signal(number)
     client.wait(20)
     client.stdout.close()
     assert eventually(lambda: kernel_servers(mine) == [])
-    assert eventually(lambda: not any(b"4321.5" in line for line in _command_lines()))
+    assert eventually(lambda: not any(sleep.encode() in line for line in _command_lines()))
     if own_backend == "docker":
-        assert eventually(lambda: owner not in _owners())
+        assert eventually(lambda: containers(client.pid) == [])
     assert is_gone(owner)
-    reap_directories()  # what the next start does first
-    assert not mine.exists()
+    reap_directories()  # what the next start does first, be it another's
+    assert eventually(lambda: not mine.exists())
 
 
 def _command_lines() -> list[bytes]:
@@ -519,10 +526,11 @@ async def test_a_closed_sandbox_says_so():
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_client_of_attached_containers_leaves_nothing(number: signal.Signals):
     code = CLIENT.replace("Sandbox(sys.argv[1])", "Sandbox('docker', runtime='runsc', isolation='kernel', ready=2)")
-    before = set(containers())
-    client = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    client = subprocess.Popen(
+        [sys.executable, "-c", code, "docker", "4321.5"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     assert client.stdout.readline() == b"running\n"
     client.send_signal(number)
     client.wait(20)
     client.stdout.close()
-    assert eventually(lambda: set(containers()) <= before, 30)
+    assert eventually(lambda: containers(client.pid) == [], 30)

@@ -17,6 +17,8 @@ from nbclient import NotebookClient
 
 from sandbox.provisioner import install_kernelspec
 
+pytestmark = pytest.mark.xdist_group("keepers")  # one after the other: they count what keepers there are
+
 CONFIGS = {
     "local": {"backend": "local"},
     "docker": {"backend": "docker"},
