@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from genprm.chain import Chain
 from genprm.errors import ConfigError, ModelError, ModelUnavailableError, VerificationError
 from genprm.models.base import ModelBackend, Sampling
 from genprm.open_chain import OpenChain
+from genprm.priority import PrioritySlots
 from genprm.records import MAX_STEPS, NO_ERROR, FailedRow, OutputRow, Solution, Verification
 from genprm.styles import GenPRM, Style
 from genprm.tasks import gather_all, map_unordered
@@ -70,6 +71,7 @@ class AsyncVerifier:
         self._cheap = cheap
         self._sure = sure
         self._stop_at_first_error = stop_at_first_error
+        self._kernels = PrioritySlots(sandbox.capacity if sandbox else 1)
         self._chains = asyncio.Semaphore(in_flight or model.concurrency)
         # Chains that wait for each other need no slot: with twice as many of them, no slot is idle.
         waiting = 2 if stop_at_first_error else 1
@@ -166,9 +168,10 @@ class AsyncVerifier:
         plan = VotePlan.fixed(votes) if isinstance(votes, int) else votes or self._plan
         chains: list[OpenChain] = []
         try:
-            if self._cheap is None:
-                return await self._decide(solution, self.style, plan, chains, given)
-            return await self._escalate(solution, self._cheap, plan, chains, given)
+            async with self._kernels_for(plan):
+                if self._cheap is None:
+                    return await self._decide(solution, self.style, plan, chains, given)
+                return await self._escalate(solution, self._cheap, plan, chains, given)
         except (SandboxUnavailableError, ModelUnavailableError):
             raise
         except (ModelError, SandboxError) as error:
@@ -176,6 +179,21 @@ class AsyncVerifier:
         finally:
             for chain in chains:
                 await chain.close()
+
+    @asynccontextmanager
+    async def _kernels_for(self, plan: VotePlan) -> AsyncIterator[None]:
+        """Chains that wait for each other keep their kernels: begin only when all that may be needed are free.
+
+        Otherwise many solutions with a few kernels each could wait for the next one for ever.
+        """
+        waits = self._stop_at_first_error or plan.first < plan.most
+        if self._sandbox is None or not self.style.writes_code or not waits:
+            yield
+            return
+        if plan.most > self._sandbox.capacity:
+            raise ConfigError(f"{plan.most} votes need as many kernels: the sandbox has {self._sandbox.capacity}")
+        async with self._kernels.take(plan.most, ()):
+            yield
 
     async def verify_many(
         self, solutions: Iterable[Solution], *, votes: int | VotePlan | None = None

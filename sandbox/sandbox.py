@@ -68,6 +68,8 @@ class Sandbox:
         self._ready: deque[Session] = deque()
         self._filling: asyncio.Task[None] | None = None
         self._opening = 0
+        self.capacity = sessions
+        """How many sessions may be open at once."""
         self._slots = asyncio.Semaphore(sessions)
         self._servers: list[KernelServer] = []
         self._starting = asyncio.Lock()

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from genprm import AsyncVerifier, Budget, Sampling, Solution, StopReason, VotePlan
 from genprm.aggregate import Aggregate, ChainVotes, combine_chains, combine_votes, first_error_by_majority
 from genprm.chain import Chain, WallTimeError
+from genprm.errors import ConfigError
 from genprm.models.scripted import Rule, ScriptedModel
 from genprm.records import ParseStatus, StepVerification, StepVote, Usage, Verification
 from genprm.styles import Direct, GenPRM, Judge
 from genprm.votes import is_sure, steps_in_doubt
+from sandbox import Sandbox
 
 score = st.floats(0, 1)
 
@@ -209,6 +211,23 @@ async def test_more_votes_than_places_do_not_lock_each_other_out():
     options = {"votes": VotePlan.fixed(8), "stop_at_first_error": True, "in_flight": 3}
     report = await asyncio.wait_for(verify(model, 5, **options), 20)
     assert report.votes == 8
+
+
+@pytest.mark.parametrize("stop", [True, False])
+async def test_chains_that_wait_do_not_keep_each_other_from_kernels(stop: bool):
+    """Six solutions of up to four chains, and four kernels."""
+    rules = [
+        Rule(when=r"boxed\{$", choice={"Yes": 0.6, "No": 0.4}),
+        Rule(when=r"python\n$", text="print(1)\n```\n"),
+        Rule(text="So.</analyze>\n</verify>\n<output>\n"),
+    ]
+    options = {"votes": VotePlan.adaptive(4, confidence=1), "stop_at_first_error": stop}
+    async with AsyncVerifier(ScriptedModel(rules), Sandbox("local", sessions=4), **options) as verifier:
+        solutions = [Solution(id=str(n), problem="p", steps=("a", "b")) for n in range(6)]
+        rows = [row async for _, row in verifier.verify_many(solutions)]
+        with pytest.raises(ConfigError, match="5 votes need as many kernels: the sandbox has 4"):
+            await verifier.verify("p", ["s"], votes=VotePlan.adaptive(5))
+    assert all(isinstance(row, Verification) and row.votes > 2 and not row.unscored for row in rows)
 
 
 async def test_escalation():
