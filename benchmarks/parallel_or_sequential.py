@@ -1,0 +1,102 @@
+"""More votes, or one vote thought over again? By difficulty and by length, at what cost in tokens.
+
+    python -m benchmarks.parallel_or_sequential ROWS.jsonl... --base-url URL --model NAME [--tokenizer T] [--limit N]
+
+The style `thinkprm`, on labelled rows: 1, 2 and 4 chains (the first error that most of them name), and one chain that
+is made to go on 1 and 3 times more. Each file is a difficulty, as ProcessBench's subsets are; short solutions are those
+of at most the median number of steps. F1 counts unscored rows as wrong; the share of rows whose first error was
+answered at all stands beside it, since with a model that does not follow the format it says more than F1. The last line
+is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from genprm.budget import Budget
+from genprm.evaluation import Outcome, f1_score, outcome
+from genprm.models.base import ModelBackend
+from genprm.options import ModelOptions
+from genprm.records import Solution
+from genprm.rows import read_solutions
+from genprm.styles import ThinkPRM
+from genprm.verifier import AsyncVerifier
+from genprm.votes import VotePlan
+
+
+class Way(NamedTuple):
+    """How a chain's budget is multiplied."""
+
+    name: str
+    votes: int
+    rounds: int
+
+
+WAYS = (
+    Way("one chain", 1, 1),
+    Way("2 votes", 2, 1),
+    Way("2 rounds", 1, 2),
+    Way("4 votes", 4, 1),
+    Way("4 rounds", 1, 4),
+)
+
+
+async def outcomes(model: ModelBackend, way: Way, solutions: Sequence[Solution], tokens: int) -> list[Outcome]:
+    # A chain's budget is for all its rounds: each gets what one chain has.
+    budget = Budget(chain_tokens=tokens * way.rounds)
+    verifier = AsyncVerifier(
+        model, None, style=ThinkPRM(rounds=way.rounds), budget=budget, votes=VotePlan.fixed(way.votes)
+    )
+    rows = dict([entry async for entry in verifier.verify_many(solutions)])
+    return [outcome(rows[index]) for index in range(len(solutions))]
+
+
+def line(name: str, found: Sequence[Outcome]) -> str:
+    f1 = f1_score(found)
+    answered = sum(one.predicted is not None for one in found) / len(found)
+    tokens = sum(one.tokens for one in found) / len(found)
+    return (
+        f"  {name:<10} F1 {'-' if f1 is None else format(f1, '.1f'):>5}, {answered:4.0%} answered, {tokens:.0f} tokens"
+    )
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("files", nargs="+")
+    parser.add_argument("--base-url")
+    parser.add_argument("--model")
+    parser.add_argument("--adapter")
+    parser.add_argument("--tokenizer")
+    parser.add_argument("--limit", type=int, default=100)
+    parser.add_argument("--chain-tokens", type=int, default=4096)
+    options = parser.parse_args()
+    wanted = ModelOptions(
+        model=options.model, adapter=options.adapter, base_url=options.base_url, tokenizer=options.tokenizer
+    )
+    by_file = {Path(file).stem: read_solutions(file, options.limit) for file in options.files}
+    middle = median(len(solution.steps) for solutions in by_file.values() for solution in solutions)
+    model = await wanted.make_model()
+    groups: dict[str, dict[str, list[Outcome]]] = {}
+    for way in WAYS:
+        for name, solutions in by_file.items():
+            found = await outcomes(model, way, solutions, options.chain_tokens)
+            for solution, one in zip(solutions, found, strict=True):
+                length = "short" if len(solution.steps) <= middle else "long"
+                for group in (name, length):
+                    groups.setdefault(group, {}).setdefault(way.name, []).append(one)
+    await model.close()
+    for group, ways in groups.items():
+        print(f"{group} ({len(ways[WAYS[0].name])} rows)")
+        for name, found in ways.items():
+            print(line(name, found))
+    figures = {group: {name: f1_score(found) for name, found in ways.items()} for group, ways in groups.items()}
+    print(json.dumps({"model": model.name, "median_steps": middle, "f1": figures}))
+
+
+asyncio.run(main())
