@@ -67,6 +67,7 @@ class Shared:
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.session = sandbox.session
+        self.capacity = sandbox.capacity
 
     async def close(self) -> None:
         pass
@@ -359,7 +360,7 @@ async def test_18_a_sandbox_that_is_not_there_ends_the_run(local_sandbox: Sandbo
 
 def test_19_stop_reasons():
     assert {reason.value for reason in StopReason} == {
-        "judged", "token_budget", "run_budget", "end_of_text", "after_error", "given", "context_full", "wall_time",
+        "judged", "token_budget", "run_budget", "end_of_text", "after_error", "given", "settled", "context_full", "wall_time",
     }  # fmt: skip
 
 
