@@ -321,6 +321,7 @@ class Failing:
 
     def __init__(self, sandbox: Sandbox, error: Exception, times: int) -> None:
         self._sandbox, self._error, self.left = sandbox, error, times
+        self.capacity = sandbox.capacity
 
     async def session(self):
         if self.left:
@@ -360,7 +361,8 @@ async def test_18_a_sandbox_that_is_not_there_ends_the_run(local_sandbox: Sandbo
 
 def test_19_stop_reasons():
     assert {reason.value for reason in StopReason} == {
-        "judged", "token_budget", "run_budget", "end_of_text", "after_error", "given", "settled", "context_full", "wall_time",
+        "judged", "token_budget", "run_budget", "end_of_text", "context_full", "wall_time",
+        "after_error", "settled", "given",
     }  # fmt: skip
 
 
