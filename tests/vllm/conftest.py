@@ -7,14 +7,19 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from genprm import AsyncVerifier, Sampling
+from genprm.models.base import ModelBackend
 from genprm.models.embedded import embedded_folder
+from genprm.models.transformers_backend import TransformersModel
+from genprm.styles import Direct
 from tests.conftest import VLLM_PYTHON
+from tests.vllm.work import PROMPT, SOLUTIONS, WORDS
 
 ENVIRONMENT = {
     **os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -97,3 +102,21 @@ def server(smollm2: Path, adapter: Path, tmp_path_factory: pytest.TempPathFactor
         yield it
     finally:
         it.kill()
+
+
+@pytest.fixture(scope="session")
+async def reference(smollm2: Path, adapter: Path) -> AsyncIterator[dict[str | None, ModelBackend]]:
+    models = {None: TransformersModel.load(str(smollm2)), ADAPTER: TransformersModel.load(str(smollm2), str(adapter))}
+    yield models
+    for model in models.values():
+        await model.close()
+
+
+async def scores(model: ModelBackend) -> list[float | None]:
+    verifier = AsyncVerifier(model, None, style=Direct(), sampling=Sampling(temperature=0))
+    reports = [await verifier.verify_solution(solution) for solution in SOLUTIONS]
+    return [step.score for report in reports for step in report.steps]
+
+
+async def word_scores(model: ModelBackend) -> list[float]:
+    return await model.score(model.render([{"role": "user", "content": PROMPT}], ""), WORDS)

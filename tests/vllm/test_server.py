@@ -1,26 +1,21 @@
-"""SmolLM2 in a real vLLM, behind a server and in process: the same as with transformers, and a server that dies."""
+"""SmolLM2 behind a real vLLM server: the same as with transformers; every style; a server that dies."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from genprm import AsyncVerifier, Sampling, Verification, parse_row
+from genprm import Sampling, Verification, parse_row
 from genprm.errors import ModelError
 from genprm.models.base import ModelBackend
 from genprm.models.openai_backend import OpenAIModel
-from genprm.models.transformers_backend import TransformersModel
-from genprm.styles import Direct
-from tests.conftest import DATA, VLLM_PYTHON
-from tests.vllm.conftest import ADAPTER, ENVIRONMENT, Server
-from tests.vllm.work import LONG_WORD, PROMPT, SOLUTIONS, WORDS
+from tests.conftest import DATA
+from tests.vllm.conftest import ADAPTER, Server, scores, word_scores
+from tests.vllm.work import LONG_WORD, PROMPT, SOLUTIONS
 
 pytestmark = [pytest.mark.vllm, pytest.mark.alone, pytest.mark.timeout(600)]
 ROWS = DATA / "processbench_dev" / "gsm8k.jsonl"
@@ -33,24 +28,6 @@ STYLES = {
     "direct": [],
     "discriminative": ["--prm-format", "rlhflow"],
 }
-
-
-@pytest.fixture(scope="module")
-async def reference(smollm2: Path, adapter: Path) -> AsyncIterator[dict[str | None, ModelBackend]]:
-    models = {None: TransformersModel.load(str(smollm2)), ADAPTER: TransformersModel.load(str(smollm2), str(adapter))}
-    yield models
-    for model in models.values():
-        await model.close()
-
-
-async def scores(model: ModelBackend) -> list[float | None]:
-    verifier = AsyncVerifier(model, None, style=Direct(), sampling=Sampling(temperature=0))
-    reports = [await verifier.verify_solution(solution) for solution in SOLUTIONS]
-    return [step.score for report in reports for step in report.steps]
-
-
-async def word_scores(model: ModelBackend) -> list[float]:
-    return await model.score(model.render([{"role": "user", "content": PROMPT}], ""), WORDS)
 
 
 @pytest.mark.parametrize("adapter_name", [None, ADAPTER])
@@ -93,33 +70,6 @@ async def test_samples_have_seeds_of_their_own(server: Server, smollm2: Path):
     assert len(set(drawn)) == 3
     assert await draw(3, 5) == drawn
     await model.close()
-
-
-async def test_in_process(smollm2: Path, adapter: Path, reference: dict[str | None, ModelBackend]):
-    command = [str(VLLM_PYTHON), "-m", "tests.vllm.in_process", str(smollm2), str(adapter)]
-    done = await asyncio.to_thread(
-        subprocess.run,
-        command,
-        cwd=Path(__file__).parents[2],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    in_process = [score for each in found["scores"] for score in each]
-    assert in_process == pytest.approx(await scores(reference[ADAPTER]), abs=1e-3)
-    assert found["words"] == pytest.approx(await word_scores(reference[ADAPTER]), abs=2e-3)
-    assert found["one_token"] == [True, False]
-    assert len(set(found["drawn"])) == 3
-    assert found["again"] == found["drawn"], "n samples have the seeds of n single ones"
-    assert found["after_cancelling"] == found["drawn"][:1]
-    report = Verification.model_validate(found["code"])
-    assert report.usage.completion_tokens > 50
-    assert report.style == "genprm"
-    assert "Exception ignored" not in done.stderr
 
 
 def verify(server: Server, smollm2: Path, rows: Path, out: Path, *more: str) -> list[str]:
