@@ -11,26 +11,15 @@ from collections.abc import Sequence
 from genprm.chain import Chain
 from genprm.models.base import FinishReason, Message
 from genprm.records import NO_ERROR
+from genprm.styles.thinkprm import QUESTION, START, asked
 from rationale_synth.consensus import Reason
 from rationale_synth.transcript import ChatMessage, Transcript
 
-START = "Let's verify step by step:"
-QUESTION = "Is the solution correct?"
-_ASK = (
-    "Here is a math problem and a solution, one step per line. Examine every step and decide whether it is correct. "
-    "If the solution is not finished, judge only the steps that are there."
-)
 _SHAPE = (
     f"Write your answer like this:\n{START}\nStep 1: your critique. The step is \\boxed{{correct}}\n"
     "Step 2: your critique. The step is \\boxed{incorrect}\nStop after the first incorrect step."
 )
 _VERDICT = re.compile(r"\\boxed\{\s*(?:\\text\{\s*)?(correct|incorrect)\s*\}?\s*\}")
-
-
-def asked(problem: str, steps: Sequence[str]) -> str:
-    """What the trained verifier is asked about a solution."""
-    lines = "\n".join(f"Step {number}: {step}" for number, step in enumerate(steps, 1))
-    return f"{_ASK}\n\n[Math Problem]\n\n{problem}\n\n[Solution]\n\n{lines}"
 
 
 async def write_chain(chain: Chain, problem: str, steps: Sequence[str]) -> str | Reason:

@@ -16,6 +16,7 @@ from genprm.models.base import Completion, ModelBackend
 from genprm.models.scripted import Rule as ScriptRule
 from genprm.models.scripted import ScriptedModel
 from genprm.records import NO_ERROR, Segment, SegmentKind
+from genprm.styles.thinkprm import asked
 from rationale_synth.consensus import Filter, Reason, balanced, disagreement
 from rationale_synth.critique import Critique, critique_messages, read_critique
 from rationale_synth.gold_critic import FAULTS, GoldCritic
@@ -26,7 +27,7 @@ from rationale_synth.records import LabelledSolution
 from rationale_synth.run_folder import RunFolder
 from rationale_synth.synth_job import open_synth_run, run_synth_job, write_data
 from rationale_synth.synthesize import Synthesizer, SynthOptions, SynthRecord, SynthStyle
-from rationale_synth.thinkprm import asked, read_chain
+from rationale_synth.thinkprm import read_chain
 from rationale_synth.transcript import genprm_transcript
 from rationale_synth.validate import labelled, plants, validate, worked_solutions
 from rationale_synth.worked import read_worked
