@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from genprm.errors import ConfigError, OutputError
+from genprm.errors import ConfigError
+from genprm.plotting import picture
 from genprm.records import NO_ERROR, OutputRow, Verification
 
 BINS = 10
@@ -141,19 +142,10 @@ def plot_reliability(results: dict[str, CalibrationResult], path: Path) -> None:
         ConfigError: matplotlib is not installed.
         OutputError: the picture cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError("--plot needs matplotlib: pip install 'genprm[data]'") from error
-    figure = Figure(figsize=(5, 5), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot([0, 1], [0, 1], color="0.7", linestyle="--")
-    for name, result in results.items():
-        filled = _filled(result.bins)
-        axes.plot([mean for _, mean, _ in filled], [right for _, _, right in filled], marker="o", label=name)
-    axes.set(xlabel="score", ylabel="share of right steps", xlim=(0, 1), ylim=(0, 1))
-    axes.legend()
-    try:
-        figure.savefig(path, dpi=120, format=path.suffix.removeprefix(".") or "png")
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{path}: {error}") from error
+    with picture(path, 5, 5) as axes:
+        axes.plot([0, 1], [0, 1], color="0.7", linestyle="--")
+        for name, result in results.items():
+            filled = _filled(result.bins)
+            axes.plot([mean for _, mean, _ in filled], [right for _, _, right in filled], marker="o", label=name)
+        axes.set(xlabel="score", ylabel="share of right steps", xlim=(0, 1), ylim=(0, 1))
+        axes.legend()

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from genprm.errors import ConfigError, OutputError
 from genprm.evaluation import Interval, percentiles
+from genprm.plotting import picture
 from genprm.search.records import SearchOutput, SearchResult
 
 RESAMPLES = 1000
@@ -102,18 +102,9 @@ def plot_curves(results: Mapping[str, SearchFigures], path: Path) -> None:
         ConfigError: matplotlib is not installed.
         OutputError: the picture cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError("--plot needs matplotlib: pip install 'genprm[data]'") from error
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot()
-    for name, figures in results.items():
-        axes.step(*zip(*figures.curve, strict=True), where="post", label=name)
-    axes.set(xlabel="tokens per problem, policy and verifier", ylabel="right answers, %", xscale="log")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    try:
-        figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{path}: {error}") from error
+    with picture(path, 6, 4) as axes:
+        for name, figures in results.items():
+            axes.step(*zip(*figures.curve, strict=True), where="post", label=name)
+        axes.set(xlabel="tokens per problem, policy and verifier", ylabel="right answers, %", xscale="log")
+        axes.grid(alpha=0.3)
+        axes.legend()
