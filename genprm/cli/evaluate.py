@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -160,25 +159,10 @@ def _labelled(files: list[str], limit: int | None, counts: dict[str, int]) -> It
 
 
 def _labelled_results(file: str) -> Iterator[OutputRow]:
-    number = 0
-    try:
-        with open(file, "rb") as lines:
-            for number, line in enumerate(lines, 1):
-                row = _result(f"{file}, line {number}", line)
-                if row.label is None:
-                    raise InputError(f"{file}, line {number}: row {row.id} has no label")
-                yield row
-    except OSError as error:
-        raise InputError(f"{file}: {error.strerror or error}") from error
-    if not number:
-        raise InputError(f"{file}: no rows in it")
-
-
-def _result(where: str, line: bytes) -> OutputRow:
-    try:
-        return parse_row(line)
-    except ValidationError as error:
-        raise InputError(f"{where}: no row that verify wrote: {error.errors()[0]['msg']}") from error
+    for where, row in shared.read_output(file, parse_row, "verify"):
+        if row.label is None:
+            raise InputError(f"{where}: row {row.id} has no label")
+        yield row
 
 
 def _outcomes(file: str) -> dict[str, Outcome]:

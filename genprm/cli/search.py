@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,7 +16,7 @@ from rich.text import Text
 from genprm.batch import Checked
 from genprm.cli import shared
 from genprm.cli.shared import EXIT_UNSCORED, say
-from genprm.errors import ConfigError, InputError
+from genprm.errors import ConfigError
 from genprm.options import Backend, ModelOptions, RunOptions
 from genprm.problems import read_problems
 from genprm.records import Problem
@@ -203,20 +202,7 @@ def _run(
 
 
 def _figures(file: str) -> SearchFigures:
-    rows = []
-    try:
-        with open(file, "rb") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    rows.append(told(parse_search_row(line)))
-                except ValidationError as error:
-                    reason = error.errors()[0]["msg"]
-                    raise InputError(f"{file}, line {number}: no row that search wrote: {reason}") from error
-    except OSError as error:
-        raise InputError(f"{file}: {error.strerror or error}") from error
-    if not rows:
-        raise InputError(f"{file}: no rows in it")
-    return search_figures(rows)
+    return search_figures([told(row) for _, row in shared.read_output(file, parse_search_row, "search")])
 
 
 def _report(results: dict[str, SearchFigures], json: Path | None, plot: Path | None) -> None:

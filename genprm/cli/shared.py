@@ -245,6 +245,28 @@ def first(rows: Iterable[T], limit: int | None) -> Iterable[T]:
     return islice(rows, limit)
 
 
+def read_output(file: str, parse: Callable[[bytes], T], command: str) -> Iterator[tuple[str, T]]:
+    """Where a row of a command's output stands, and the row.
+
+    Raises:
+        InputError: the file cannot be read or has no rows, or a line is none that the command wrote.
+    """
+    number = 0
+    try:
+        with open(file, "rb") as lines:
+            for number, line in enumerate(lines, 1):
+                where = f"{file}, line {number}"
+                try:
+                    row = parse(line)
+                except ValidationError as error:
+                    raise InputError(f"{where}: no row that {command} wrote: {error.errors()[0]['msg']}") from error
+                yield where, row
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror or error}") from error
+    if not number:
+        raise InputError(f"{file}: no rows in it")
+
+
 @contextmanager
 def rows_file(target: Path | None) -> Iterator[Path]:
     """Where a command's rows go: ``target``, or a place that is gone afterwards."""
