@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -148,13 +148,6 @@ async def _search(search: Search, work: Callable[[Search], Awaitable[None]], met
 
 def _is_searched(line: bytes) -> bool:
     return isinstance(parse_search_row(line), SearchResult)
-
-
-def read_search(path: Path) -> Iterator[SearchOutput]:
-    """The rows of a finished search, one at a time."""
-    with open(path, "rb") as file:
-        for line in file:
-            yield parse_search_row(line)
 
 
 class SearchProgress(LiveProgress):
