@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,8 @@ from sandbox import Limits, Sandbox, SandboxUnavailableError
 from sandbox.docker_launcher import connect_engine
 from tests.images import BARE, build_missing_images
 
+# A script's ``command &`` ignores SIGINT from birth, and so would all that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Torch's threads wait for each other by spinning, which takes the processor from whatever runs beside them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

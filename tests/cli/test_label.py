@@ -16,16 +16,30 @@ import pytest
 from tests.cli.conftest import Cli, command
 from tests.conftest import DATA
 
-PROBLEMS = 200
+PROBLEMS = 120
 OUTPUTS = ("labelled.jsonl", "labelled.parquet", "README.md", "plots/labels_by_step.png", "plots/values_by_step.png")
+
+
+def write_problems(folder: Path) -> Path:
+    path = folder / "problems.jsonl"
+    rows = [{"id": f"p{n}", "problem": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(PROBLEMS)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
 @pytest.fixture
 def problems(tmp_path: Path) -> Path:
-    path = tmp_path / "problems.jsonl"
-    rows = [{"id": f"p{n}", "problem": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(PROBLEMS)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    return write_problems(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def ten(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Problems, and a finished run over the first ten."""
+    folder = tmp_path_factory.mktemp("ten")
+    problems = write_problems(folder)
+    arguments = command("label", problems, "-o", folder / "run", "--policy", "simulated", "--limit", 10)
+    subprocess.run(arguments, check=True, capture_output=True, timeout=120)
+    return problems, folder / "run"
 
 
 def outputs(run: Path) -> list[bytes]:
@@ -155,9 +169,12 @@ def test_fixed_k_and_a_rule_that_needs_more(cli: Cli, problems: Path):
         (["--policy", "simulated-huge"], "no such policy, but simulated-weak, simulated-medium, simulated-strong"),
     ],
 )
-def test_options_of_another_run(cli: Cli, problems: Path, change: list[str], message: str):
-    assert cli("label", problems, "-o", "run", "--policy", "simulated", "--limit", 10).returncode == 0
-    done = cli("label", problems, "-o", "run", "--policy", "simulated", "--limit", 10, *change)
+def test_options_of_another_run(ten: tuple[Path, Path], change: list[str], message: str):
+    problems, run = ten
+    done = subprocess.run(
+        command("label", problems, "-o", run, "--policy", "simulated", "--limit", 10, *change),
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -213,44 +230,44 @@ def test_nothing_is_labelled(cli: Cli, tmp_path: Path):
 
 
 GSM8K = DATA / "gsm8k" / "train.jsonl"
+GSM8K_PROBLEMS = 2000
 
 
 @pytest.mark.skipif(not GSM8K.exists(), reason="no GSM8K here (GENPRM_DATA)")
 @pytest.mark.timeout(900)
 def test_gsm8k_killed_three_times(cli: Cli, tmp_path: Path):
-    """All 7,473 training problems, whole and with three kill -9 on the way: byte for byte the same."""
+    """Eight shards of real problems, whole and with three kill -9 on the way: byte for byte the same."""
     arguments = ["label", GSM8K, "--policy", "simulated", "--samples", 2, "--max-samples", 4, "--solutions", 2,
-                 "--rollouts", 4, "--seed", 3]  # fmt: skip
+                 "--rollouts", 4, "--seed", 3, "--limit", GSM8K_PROBLEMS]  # fmt: skip
     assert cli(*arguments, "-o", "whole", timeout=600).returncode == 0
-    for _ in range(3):
+    for shard in (1, 3, 5):
         process = subprocess.Popen(
             command(*arguments, "-o", "run"), cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
-        time.sleep(2 + 2 * random.random())
+        while not list(tmp_path.glob(f"run/shards/{shard:05}.*")) and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(0.2 * random.random())
         process.kill()
         assert process.wait() == -signal.SIGKILL
     assert cli(*arguments, "-o", "run", timeout=600).returncode == 0
     assert outputs(tmp_path / "run") == outputs(tmp_path / "whole")
     seen = [json.loads(line)["index"] for path in sorted((tmp_path / "run/shards").iterdir()) for line in path.open()]
-    assert seen == list(range(7473))
+    assert seen == list(range(GSM8K_PROBLEMS))
     shutil.rmtree(tmp_path / "run")
 
 
 @pytest.mark.model
 @pytest.mark.timeout(900)
 def test_the_embedded_model(cli: Cli, tmp_path: Path):
-    """A real model that solves such problems sometimes, killed twice on the way."""
+    """A real model that solves such problems sometimes, killed on the way."""
     sums = [{"id": f"s{n}", "problem": f"What is {n} + {n + 1}?", "answer": str(2 * n + 1)} for n in range(3, 5)]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sums))
-    arguments = ["label", "p.jsonl", "-o", "run", "--samples", 4, "--max-samples", 8, "--solutions", 2, "--rollouts", 4,
-                 "--max-tokens", 40, "--temperature", 0.7]  # fmt: skip
-    for _ in range(2):
-        process = subprocess.Popen(
-            command(*arguments), cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        time.sleep(9 + 6 * random.random())
-        process.kill()
-        process.wait()
+    arguments = ["label", "p.jsonl", "-o", "run", "--samples", 4, "--max-samples", 4, "--solutions", 2, "--rollouts", 2,
+                 "--max-tokens", 32, "--temperature", 0.7]  # fmt: skip
+    process = subprocess.Popen(command(*arguments), cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    time.sleep(9 + 6 * random.random())
+    process.kill()
+    process.wait()
     done = cli(*arguments, timeout=600)
     assert done.returncode == 0, done.stderr
     [shard] = (tmp_path / "run" / "shards").iterdir()

@@ -199,7 +199,7 @@ async def test_forks_count_among_the_sessions(make_sandbox: Callable[..., Sandbo
         assert await value(session, "1") == "1"
 
 
-@pytest.mark.parametrize("kind", kinds("docker", "gvisor"), indirect=True)
+@pytest.mark.parametrize("kind", kinds("docker"), indirect=True)
 async def test_a_session_can_be_forked_so_often_and_no_oftener(sandbox: Sandbox):
     async with await sandbox.session() as session:
         for _ in range(BRANCHES // 8):

@@ -113,8 +113,11 @@ def test_killed_client_leaves_nothing(own_backend: str, number: signal.Signals):
     [mine] = directories(client.pid)
     owner = (mine / OWNER_FILE).read_text()
     client.send_signal(number)
-    client.wait(20)
-    client.stdout.close()
+    try:
+        client.wait(20)
+    finally:
+        client.kill()  # its kernel computes for as long as it lives
+        client.stdout.close()
     assert eventually(lambda: kernel_servers(mine) == [])
     assert eventually(lambda: not any(sleep.encode() in line for line in _command_lines()))
     if own_backend == "docker":
