@@ -5,8 +5,9 @@
 The style `thinkprm`, on labelled rows: 1, 2 and 4 chains (the first error that most of them name), and one chain that
 is made to go on 1 and 3 times more. Each file is a difficulty, as ProcessBench's subsets are; short solutions are those
 of at most the median number of steps. F1 counts unscored rows as wrong; the share of rows whose first error was
-answered at all stands beside it, since with a model that does not follow the format it says more than F1. The last line
-is JSON.
+answered at all stands beside it, since with a model that does not follow the format it says more than F1. The AUC is
+that of the solution's score, which every chain ends with: the chance that a solution without an error has a higher one
+than a solution with an error. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import NamedTuple
 
 from genprm.budget import Budget
 from genprm.evaluation import Outcome, f1_score, outcome
 from genprm.models.base import ModelBackend
 from genprm.options import ModelOptions
-from genprm.records import Solution
+from genprm.records import Solution, Verification
 from genprm.rows import read_solutions
 from genprm.styles import ThinkPRM
 from genprm.verifier import AsyncVerifier
@@ -38,6 +39,14 @@ class Way(NamedTuple):
     rounds: int
 
 
+class Found(NamedTuple):
+    """One row verified in one way."""
+
+    outcome: Outcome
+    whole: float | None
+    """The solution's score, P(Yes)."""
+
+
 WAYS = (
     Way("one chain", 1, 1),
     Way("2 votes", 2, 1),
@@ -47,22 +56,41 @@ WAYS = (
 )
 
 
-async def outcomes(model: ModelBackend, way: Way, solutions: Sequence[Solution], tokens: int) -> list[Outcome]:
+async def verify(model: ModelBackend, way: Way, solutions: Sequence[Solution], tokens: int) -> list[Found]:
     # A chain's budget is for all its rounds: each gets what one chain has.
     budget = Budget(chain_tokens=tokens * way.rounds)
     verifier = AsyncVerifier(
         model, None, style=ThinkPRM(rounds=way.rounds), budget=budget, votes=VotePlan.fixed(way.votes)
     )
     rows = dict([entry async for entry in verifier.verify_many(solutions)])
-    return [outcome(rows[index]) for index in range(len(solutions))]
+    ordered = [rows[index] for index in range(len(solutions))]
+    return [
+        Found(outcome(row), row.whole.score if isinstance(row, Verification) and row.whole else None) for row in ordered
+    ]
 
 
-def line(name: str, found: Sequence[Outcome]) -> str:
-    f1 = f1_score(found)
-    answered = sum(one.predicted is not None for one in found) / len(found)
-    tokens = sum(one.tokens for one in found) / len(found)
-    return (
-        f"  {name:<10} F1 {'-' if f1 is None else format(f1, '.1f'):>5}, {answered:4.0%} answered, {tokens:.0f} tokens"
+class Figures(NamedTuple):
+    """Of one way on one group of rows."""
+
+    f1: float | None
+    auc: float | None
+    answered: float
+    tokens: float
+
+
+def figures(found: Sequence[Found]) -> Figures:
+    outcomes = [one.outcome for one in found]
+    right, wrong = [
+        [one.whole for one in found if one.whole is not None and (one.outcome.label == -1) is correct]
+        for correct in (True, False)
+    ]
+    pairs = [(high > low) + (high == low) / 2 for high in right for low in wrong]
+    f1 = f1_score(outcomes)
+    return Figures(
+        None if f1 is None else round(f1, 1),
+        round(mean(pairs), 2) if pairs else None,
+        round(mean(one.predicted is not None for one in outcomes), 2),
+        round(mean(one.tokens for one in outcomes)),
     )
 
 
@@ -82,10 +110,10 @@ async def main() -> None:
     by_file = {Path(file).stem: read_solutions(file, options.limit) for file in options.files}
     middle = median(len(solution.steps) for solutions in by_file.values() for solution in solutions)
     model = await wanted.make_model()
-    groups: dict[str, dict[str, list[Outcome]]] = {}
+    groups: dict[str, dict[str, list[Found]]] = {}
     for way in WAYS:
         for name, solutions in by_file.items():
-            found = await outcomes(model, way, solutions, options.chain_tokens)
+            found = await verify(model, way, solutions, options.chain_tokens)
             for solution, one in zip(solutions, found, strict=True):
                 length = "short" if len(solution.steps) <= middle else "long"
                 for group in (name, length):
@@ -94,9 +122,10 @@ async def main() -> None:
     for group, ways in groups.items():
         print(f"{group} ({len(ways[WAYS[0].name])} rows)")
         for name, found in ways.items():
-            print(line(name, found))
-    figures = {group: {name: f1_score(found) for name, found in ways.items()} for group, ways in groups.items()}
-    print(json.dumps({"model": model.name, "median_steps": middle, "f1": figures}))
+            f1, auc, answered, tokens = figures(found)
+            print(f"  {name:<10} F1 {f1}, AUC {auc}, {answered:.0%} answered, {tokens:.0f} tokens")
+    table = {group: {name: figures(found)._asdict() for name, found in ways.items()} for group, ways in groups.items()}
+    print(json.dumps({"model": model.name, "median_steps": middle, "groups": table}))
 
 
 asyncio.run(main())
