@@ -24,10 +24,12 @@ class LiveProgress:
         doing: what is being done, in a word.
         total: how many rows there are.
         done: how many of them are done already.
+        unit: what they are, if not rows.
     """
 
-    def __init__(self, doing: str, total: int, done: int = 0) -> None:
+    def __init__(self, doing: str, total: int, done: int = 0, unit: str = "rows") -> None:
         self._total = total
+        self._unit = unit
         self._first = done
         self._done = done
         self._started = self._said = time.monotonic()
@@ -65,7 +67,7 @@ class LiveProgress:
             self._bar.update(self._task, completed=self._done, note=note)
         elif time.monotonic() - self._said > LOG_INTERVAL:
             self._said = time.monotonic()
-            print(f"{self._done} of {self._total} rows, {note}{self._left()}", file=sys.stderr, flush=True)
+            print(f"{self._done} of {self._total} {self._unit}, {note}{self._left()}", file=sys.stderr, flush=True)
 
     def _left(self) -> str:
         if self._done == self._first:

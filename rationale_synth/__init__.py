@@ -8,7 +8,7 @@ anything; `ray_engine` does it on a cluster.
 from rationale_synth.labels import Rule, RuleName, first_error, label_steps, soft_labels
 from rationale_synth.records import LabelledSolution, ProblemRecord
 from rationale_synth.settle import Settling
-from rationale_synth.synthesize import SynthRecord, TrainingRecord
+from rationale_synth.synthesize import SynthRecord
 
 __all__ = [
     "LabelledSolution",
@@ -17,7 +17,6 @@ __all__ = [
     "RuleName",
     "Settling",
     "SynthRecord",
-    "TrainingRecord",
     "first_error",
     "label_steps",
     "soft_labels",

@@ -13,6 +13,7 @@ from genprm.errors import InputError
 from genprm.models.base import ModelBackend
 from genprm.progress import LiveProgress
 from genprm.records import NO_ERROR
+from genprm.train.record import TrainingRecord
 from rationale_synth.consensus import Reason, balanced
 from rationale_synth.jobs import run_job
 from rationale_synth.label_output import ROWS, share
@@ -21,7 +22,7 @@ from rationale_synth.output import card, counts, table, write_rows
 from rationale_synth.plots import bars
 from rationale_synth.records import LabelledSolution
 from rationale_synth.run_folder import InputMark, RunConfig, RunFolder
-from rationale_synth.synthesize import Synthesizer, SynthOptions, SynthRecord, TrainingRecord, training_record
+from rationale_synth.synthesize import Synthesizer, SynthOptions, SynthRecord, training_record
 from sandbox import Sandbox
 
 DATA = "train"
@@ -176,9 +177,9 @@ def _write_card(run: RunFolder, summary: SynthSummary, options: SynthOptions, mo
         ("What this is", [
             f"Verification rationales in the style `{options.style.value}`, written by `{model}`, kept where they "
             f"agree with the labels ({options.filter.value} filter).",
-            "A row has the conversation (`messages`), the characters of it that the sandbox printed and that are no "
-            "target for training (`masked`: message, start, end), the problem, the steps, and the first wrong step "
-            "(`label`).",
+            "A row has the conversation (`messages`), the characters of its answers that the model did not write and "
+            "that are no target for training (`masked`: message, start, end), the problem, the steps, and the first "
+            "wrong step (`label`).",
         ]),
         ("Counts", table(("", ""), ((name.strip(), figure) for name, figure in summary.figures))),
         ("Rejections", [*counts("reason", Counter(dict(reasons))), "", "![rejections](plots/rejections.png)"]),

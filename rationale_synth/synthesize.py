@@ -12,18 +12,17 @@ from genprm.budget import Budget
 from genprm.chain import Chain, WallTimeError
 from genprm.errors import ContextFullError, ModelError, ModelUnavailableError
 from genprm.models.base import ModelBackend, Sampling
-from genprm.records import NO_ERROR, Record, Solution, StepVote, Usage, Verdict
+from genprm.records import NO_ERROR, SCHEMA_VERSION, Record, Solution, StepVote, Usage, Verdict
 from genprm.styles import GenPRM
 from genprm.styles.examples import worked_example
+from genprm.train.record import TrainingRecord
 from rationale_synth.consensus import Filter, Reason, disagreement
 from rationale_synth.critique import read_critique, write_critique
 from rationale_synth.memory import Memory
 from rationale_synth.records import LabelledSolution
 from rationale_synth.thinkprm import read_chain, thinkprm_transcript, write_chain
-from rationale_synth.transcript import ChatMessage, Masked, Transcript, genprm_transcript
+from rationale_synth.transcript import Transcript, genprm_transcript
 from sandbox import Sandbox, SandboxError, SandboxUnavailableError
-
-SCHEMA_VERSION: Literal[1] = 1
 
 
 class SynthStyle(str, Enum):
@@ -181,24 +180,6 @@ class Synthesizer:
         reason = disagreement(self._options.filter, judged, solution.label, solution.correct)
         kept = None if reason else transcript
         return Attempt(reason=reason, judged=judged, transcript=kept, runs=runs, tokens=tokens)
-
-
-class TrainingRecord(Record):
-    """A row of the training data: a conversation, and what of it is no target."""
-
-    schema_version: Literal[1] = SCHEMA_VERSION
-    id: str
-    style: str
-    messages: tuple[ChatMessage, ...]
-    """Role and content, as chat templates take them."""
-    masked: tuple[Masked, ...]
-    """``message``, ``start``, ``end``: characters that the sandbox printed and the model is not to learn."""
-    problem: str
-    steps: tuple[str, ...]
-    label: int
-    """The first wrong step by the labels, -1 for none."""
-    model: str
-    """Who wrote the rationale."""
 
 
 def training_record(record: SynthRecord, transcript: Transcript, style: SynthStyle, model: str) -> TrainingRecord:

@@ -12,8 +12,9 @@ from genprm.chain import Chain
 from genprm.models.base import FinishReason, Message
 from genprm.records import NO_ERROR
 from genprm.styles.thinkprm import QUESTION, START, asked
+from genprm.train.record import ChatMessage
 from rationale_synth.consensus import Reason
-from rationale_synth.transcript import ChatMessage, Transcript
+from rationale_synth.transcript import Transcript
 
 _SHAPE = (
     f"Write your answer like this:\n{START}\nStep 1: your critique. The step is \\boxed{{correct}}\n"

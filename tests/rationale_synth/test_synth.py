@@ -16,6 +16,7 @@ from genprm.models.base import Completion, ModelBackend
 from genprm.models.scripted import Rule as ScriptRule
 from genprm.models.scripted import ScriptedModel
 from genprm.records import NO_ERROR, Segment, SegmentKind
+from genprm.styles.genprm import ANALYZE, JUDGEMENT, JUDGEMENT_END, VERIFY
 from genprm.styles.thinkprm import asked
 from rationale_synth.consensus import Filter, Reason, balanced, disagreement
 from rationale_synth.critique import Critique, critique_messages, read_critique
@@ -28,7 +29,7 @@ from rationale_synth.run_folder import RunFolder
 from rationale_synth.synth_job import open_synth_run, run_synth_job, write_data
 from rationale_synth.synthesize import Synthesizer, SynthOptions, SynthRecord, SynthStyle
 from rationale_synth.thinkprm import read_chain
-from rationale_synth.transcript import genprm_transcript
+from rationale_synth.transcript import Transcript, genprm_transcript
 from rationale_synth.validate import labelled, plants, validate, worked_solutions
 from rationale_synth.worked import read_worked
 from sandbox import Sandbox, SandboxLostError
@@ -47,6 +48,10 @@ async def synthesize(
     return await Synthesizer(model, sandbox, options or SynthOptions(tries=1)).synthesize(
         labelled(planted), Memory(**notes)
     )
+
+
+def masked_texts(transcript: Transcript) -> list[str]:
+    return [transcript.messages[at.message].content[at.start : at.end] for at in transcript.masked]
 
 
 # The filter
@@ -145,7 +150,7 @@ async def test_validate_on_our_own_solutions(local_sandbox: Sandbox):
 
 
 @pytest.mark.parametrize("kind", [None, Kind.WRONG_OPERATION])
-async def test_what_is_kept_is_a_conversation_with_masked_output(local_sandbox: Sandbox, kind: Kind | None):
+async def test_what_is_kept_says_what_the_model_did_not_write(local_sandbox: Sandbox, kind: Kind | None):
     planted = chosen(kind)
     record = await synthesize(GoldCritic([planted]), local_sandbox, planted)
     kept = record.kept
@@ -157,9 +162,11 @@ async def test_what_is_kept_is_a_conversation_with_masked_output(local_sandbox: 
     answers = [message.content for message in kept.messages if message.role == "assistant"]
     words = ["No" if index == planted.label else "Yes" for index in range(judged)]
     assert [f"boxed{{{word}}}" in answer for word, answer in zip(words, answers, strict=True)] == [True] * judged
-    masked = [kept.messages[place.message].content[place.start : place.end] for place in kept.masked]
-    assert len(masked) == sum(check is not None for check in planted.checks)
-    assert all(text.startswith("[Code Output]\n\n```\n") and text.endswith("\n```\n") for text in masked)
+    masked = masked_texts(kept)
+    outputs = [text for text in masked if text.startswith("[Code Output]\n\n```\n") and text.endswith("\n```\n")]
+    assert len(outputs) == sum(check is not None for check in planted.checks)
+    assert masked.count(JUDGEMENT) == masked.count(JUDGEMENT_END) == judged
+    assert masked.count(VERIFY) == len(outputs)
     assert all(text.count("[Code Output]") == 1 for text in answers if "```python" in text)
 
 
@@ -237,8 +244,9 @@ def test_code_output_with_a_fence_in_it_is_masked_as_a_whole():
         Segment(kind=SegmentKind.OUTPUT, text="```\n[Code Output]"),
     ]
     transcript = genprm_transcript("P", ["s"], [segments], NO_ERROR)
-    [place] = transcript.masked
-    assert transcript.messages[2].content[place.start : place.end] == "[Code Output]\n\n```\n```\n[Code Output]\n```\n"
+    assert masked_texts(transcript) == [
+        ANALYZE.format(step=1), VERIFY, "[Code Output]\n\n```\n```\n[Code Output]\n```\n", JUDGEMENT, JUDGEMENT_END,
+    ]  # fmt: skip
 
 
 # The other styles
@@ -254,7 +262,7 @@ async def test_step_by_step(local_sandbox: Sandbox):
     options = SynthOptions(tries=1, style=SynthStyle.GENPRM_STEP)
     right = await synthesize(ScriptedModel(script), local_sandbox, chosen(None), options)
     assert right.kept is not None
-    assert len(right.kept.masked) == len(chosen(None).steps)
+    assert masked_texts(right.kept).count(VERIFY) == len(chosen(None).steps)
     wrong = await synthesize(ScriptedModel(script), local_sandbox, chosen(Kind.ARITHMETIC_SLIP), options)
     assert [attempt.reason for attempt in wrong.attempts] == [Reason.MISSED_ERROR]
 
@@ -322,9 +330,8 @@ async def test_data_is_balanced_and_loads(tmp_path: Path, local_sandbox: Sandbox
     assert [row["label"] == -1 for row in loaded].count(True) * 2 == len(loaded)
     first = loaded[0]
     assert {"role", "content"} == set(first["messages"][0])
-    for place in first["masked"]:
-        text = first["messages"][place["message"]]["content"][place["start"] : place["end"]]
-        assert text.startswith("[Code Output]")
+    texts = [first["messages"][at["message"]]["content"][at["start"] : at["end"]] for at in first["masked"]]
+    assert any(text.startswith("[Code Output]") for text in texts)
     lines = [json.loads(line) for line in (tmp_path / "data" / "train.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == loaded["id"]
     assert "unbalanced" in (tmp_path / "data" / "README.md").read_text()

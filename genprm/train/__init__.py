@@ -1,0 +1,1 @@
+"""Training: labelled conversations in, an adapter out, which goes back into the verifier."""

@@ -1,0 +1,72 @@
+"""The model card of an adapter: what it stands on, what it was trained on, how, and what was measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from genprm.records import Record
+
+
+class Measured(Record):
+    """What a training run came to."""
+
+    steps: int
+    conversations: int
+    too_long: int
+    """Left out, of training and dev records together."""
+    with_error: int
+    tokens: int
+    """Over all epochs."""
+    targets: int
+    """Those of them that the loss looked at."""
+    first_loss: float
+    final_loss: float
+    dev_loss: float | None
+    """The least, None without a dev file."""
+    seconds: float
+    """Since this process began, which is all of it unless it went on with a run that was cut off."""
+
+
+def model_card(base: str, config: dict[str, Any], measured: Measured) -> str:
+    """The card, in Markdown with the hub's front matter.
+
+    Args:
+        base: the base model's hub id or folder.
+        config: the options and fingerprints of the run.
+        measured: its figures.
+    """
+    figures = [
+        ("conversations", f"{measured.conversations}, {measured.with_error} of them with an error"),
+        ("left out, too long", measured.too_long),
+        ("optimizer steps", measured.steps),
+        ("tokens seen", f"{measured.tokens}, {measured.targets} of them targets"),
+        ("training loss, first and last step", f"{measured.first_loss:.4f}, {measured.final_loss:.4f}"),
+        ("dev loss, least", "not measured" if measured.dev_loss is None else f"{measured.dev_loss:.4f}"),
+        ("seconds", measured.seconds),
+    ]
+    options = {**config, **config["recipe"]}
+    del options["recipe"]
+    lines = [
+        "---",
+        f"base_model: {base}",
+        "library_name: peft",
+        "tags: [lora, process-reward-model, genprm]",
+        "---",
+        "",
+        "# A verifier of solutions, step by step",
+        "",
+        f"A LoRA adapter for `{base}`, trained with genprm on conversations in which solutions were verified. The loss",
+        "was taken on what the model writes: not on prompts, not on what the verifier writes for it, not on what code",
+        "printed. Use it with `genprm verify --model BASE --adapter FOLDER`.",
+        "",
+        *_table("measured", figures),
+        "",
+        *_table("option", list(options.items())),
+        "",
+        "`data` and `dev` are the SHA-256 of the files. `metrics.jsonl` has every step, `loss.png` shows it.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(title: str, rows: list[tuple[str, Any]]) -> list[str]:
+    return [f"| {title} | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]

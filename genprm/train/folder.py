@@ -1,0 +1,98 @@
+"""The folder of a training run: while it is under way, and as an adapter when it is done."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from genprm.errors import InputError, OutputError
+from genprm.report import write_text
+
+CONFIG = "training.json"
+CHECKPOINTS = "checkpoints"
+ADAPTER = "adapter_model.safetensors"
+
+
+class TrainFolder(NamedTuple):
+    """Where a run keeps its checkpoints, and in the end its adapter."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """What the run can go on from; gone when it is done."""
+        return self.path / CHECKPOINTS
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        """The newest checkpoint that is whole."""
+        whole = [path for path in self.checkpoints.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
+        return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+    def finish(self, staged: Path) -> None:
+        """Take a finished adapter, and let go of the checkpoints."""
+        for path in sorted(staged.iterdir(), key=lambda path: path.name == ADAPTER):  # the sign that it is done is last
+            path.replace(self.path / path.name)
+        shutil.rmtree(self.checkpoints)
+
+
+@contextmanager
+def open_train_folder(path: Path, config: dict[str, Any]) -> Iterator[TrainFolder]:
+    """Begin a run in a folder, or go on with one; it is nobody else's meanwhile.
+
+    Args:
+        path: the folder; made if need be.
+        config: everything that decides what comes of the run.
+
+    Raises:
+        InputError: there is an adapter already, another run, or something else.
+        OutputError: it cannot be written.
+    """
+    target = path / CONFIG
+    if (path / ADAPTER).exists():
+        raise InputError(f"{path}: there is a finished adapter in it: choose another folder")
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: is a file, expected a folder")
+    if path.exists() and not target.exists() and any(path.iterdir()):
+        raise InputError(f"{path}: is not empty, and no run of ours: choose another folder")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            write_text(target, json.dumps(config, indent=1) + "\n")
+        with open(target, "rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"{path}: another process is training in this folder") from None
+            _check_same(path, json.load(lock), json.loads(json.dumps(config)))
+            yield TrainFolder(path)
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror or error}") from error
+
+
+def _check_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise InputError(
+                f"{path}: a run with {name} = {found.get(name)!r} was begun here, not {wanted.get(name)!r}: "
+                "choose another folder"
+            )
+
+
+def fingerprint(path: str) -> str:
+    """The SHA-256 of a file's bytes.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error

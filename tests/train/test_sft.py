@@ -1,0 +1,224 @@
+"""Training a tiny model for real: the same twice, killed and gone on with, and everything that is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genprm import Sampling
+from genprm.errors import ConfigError, InputError, ModelError
+from genprm.models.embedded import EMBEDDED, EMBEDDED_HUB_ID, embedded_folder
+from genprm.models.transformers_backend import TransformersModel
+from genprm.train.recipes import Recipe
+from genprm.train.sft import Machine, SFTOptions, train_sft
+from tests.cli.conftest import command
+from tests.train.conftest import record, write_records
+
+pytestmark = pytest.mark.model
+RECIPE = Recipe(epochs=2, batch=2, learning_rate=1e-2, rank=4)
+
+
+def train(data: Path, folder: Path, tiny: Path, said: list[str] | None = None, **more: Any) -> Any:
+    dev, machine = more.pop("dev", None), more.pop("machine", None)
+    options = SFTOptions(**{"base": str(tiny), "recipe": RECIPE, **more})
+    say = (said if said is not None else []).append
+    return train_sft(str(data), folder, options, machine, dev=dev and str(dev), say=say)
+
+
+def losses(folder: Path) -> list[float]:
+    entries = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [entry["loss"] for entry in entries if "loss" in entry]
+
+
+def test_an_adapter_with_its_card(data: Path, tiny: Path, tmp_path: Path):
+    measured = train(data, tmp_path / "adapter", tiny)
+    assert sorted(path.name for path in (tmp_path / "adapter").iterdir()) == [
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "loss.png", "metrics.jsonl", "training.json",
+    ]  # fmt: skip
+    assert measured.steps == 12
+    assert measured.conversations == 2 * measured.with_error == 12
+    assert 0 < measured.targets < measured.tokens
+    assert measured.final_loss < measured.first_loss - 0.1
+    card = (tmp_path / "adapter" / "README.md").read_text()
+    for words in (str(tiny), f"{measured.final_loss:.4f}", "| rank | 4 |", "| seed | 0 |", "not measured"):
+        assert words in card
+    saved = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert (saved["base_model_name_or_path"], saved["r"]) == (str(tiny), 4)
+    assert (tmp_path / "adapter" / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+async def test_it_goes_back_into_the_verifier(data: Path, tiny: Path, tmp_path: Path):
+    train(data, tmp_path / "adapter", tiny)
+    prompt, greedy = "What comes of it?", Sampling(temperature=0)
+    scores = []
+    for adapter in (None, str(tmp_path / "adapter")):
+        model = TransformersModel.load(str(tiny), adapter)
+        scores.append(await model.score(model.render([{"role": "user", "content": prompt}], ""), ["Yes", "No"]))
+        assert await model.complete(prompt, stop=[], max_tokens=4, sampling=greedy)
+        await model.close()
+    bare, trained = scores
+    assert all(abs(one - other) > 0.01 for one, other in zip(bare, trained, strict=True))
+
+
+def test_an_adapter_of_the_embedded_model_names_it_as_the_hub_does(data: Path, tmp_path: Path):
+    train(data, tmp_path / "adapter", tmp_path, base=EMBEDDED, limit=2, recipe=Recipe(batch=2, rank=2))
+    saved = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert saved["base_model_name_or_path"] == EMBEDDED_HUB_ID
+
+
+def test_the_same_seed_gives_the_same_adapter(data: Path, tiny: Path, tmp_path: Path):
+    for name, seed in (("one", 0), ("again", 0), ("other", 1)):
+        train(data, tmp_path / name, tiny, seed=seed)
+    one, again, other = [
+        (tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("one", "again", "other")
+    ]
+    assert one == again
+    assert one != other
+
+
+def test_killed_and_gone_on_with(data: Path, tiny: Path, tmp_path: Path):
+    arguments = ["train", "sft", data, "--base", tiny, "--epochs", 6, "--batch", 2, "--learning-rate", 0.01,
+                 "--rank", 4, "--save-every", 4]  # fmt: skip
+    whole = subprocess.run(
+        command(*arguments, "-o", tmp_path / "whole"), capture_output=True, text=True, timeout=240, check=False
+    )
+    assert whole.returncode == 0, whole.stderr
+    process = subprocess.Popen(
+        command(*arguments, "-o", tmp_path / "cut"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not list((tmp_path / "cut").glob("checkpoints/checkpoint-8/trainer_state.json")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    done = subprocess.run(
+        command(*arguments, "-o", tmp_path / "cut"), capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "going on from step" in done.stderr
+    assert losses(tmp_path / "cut") == pytest.approx(losses(tmp_path / "whole"), abs=1e-4)
+    assert len(losses(tmp_path / "whole")) == 36
+
+
+def test_the_best_on_the_dev_file_is_kept_and_it_stops_early(data: Path, tiny: Path, tmp_path: Path):
+    other = write_records(tmp_path / "dev.jsonl", [record(n, steps=1, label=n % 2 - 1) for n in range(70, 74)])
+    options = {"dev": other, "eval_every": 2, "patience": 2, "recipe": RECIPE.model_copy(update={"epochs": 60})}
+    measured = train(data, tmp_path / "adapter", tiny, **options)
+    entries = [json.loads(line) for line in (tmp_path / "adapter" / "metrics.jsonl").read_text().splitlines()]
+    dev = [entry["eval_loss"] for entry in entries if "eval_loss" in entry]
+    assert measured.steps < 360
+    assert measured.dev_loss == min(dev) < dev[0]
+    assert min(dev) not in dev[-2:]
+
+
+@pytest.mark.parametrize(
+    ("machine", "packing"), [(Machine(micro_batch=2), True), (Machine(activation_checkpointing=True), False)]
+)
+def test_packing_and_checkpointing(data: Path, tiny: Path, tmp_path: Path, machine: Machine, packing: bool):
+    measured = train(data, tmp_path / "adapter", tiny, machine=machine, packing=packing, max_length=1000)
+    assert measured.final_loss < measured.first_loss
+
+
+# What is refused
+
+
+def test_a_folder_with_an_adapter(data: Path, tiny: Path, tmp_path: Path):
+    train(data, tmp_path / "adapter", tiny)
+    with pytest.raises(InputError, match="there is a finished adapter in it"):
+        train(data, tmp_path / "adapter", tiny)
+
+
+def test_a_folder_with_something_else(data: Path, tiny: Path, tmp_path: Path):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "mother.txt").write_text("Dear mother")
+    with pytest.raises(InputError, match="is not empty, and no run of ours"):
+        train(data, tmp_path / "letters", tiny)
+
+
+def test_a_folder_with_another_run(data: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import trl
+
+    def cut(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trl.SFTTrainer, "train", cut)
+        with pytest.raises(KeyboardInterrupt):
+            train(data, tmp_path / "adapter", tiny)
+    with pytest.raises(InputError, match="a run with seed = 0 was begun here, not 3"):
+        train(data, tmp_path / "adapter", tiny, seed=3)
+    data.write_text(data.read_text() + data.read_text())
+    with pytest.raises(InputError, match="a run with data = "):
+        train(data, tmp_path / "adapter", tiny)
+
+
+def test_conversations_that_are_too_long(data: Path, tiny: Path, tmp_path: Path):
+    long = write_records(tmp_path / "some.jsonl", [record(n, steps=1 + 4 * (n < 2), label=n % 2 - 1) for n in range(8)])
+    said: list[str] = []
+    measured = train(long, tmp_path / "adapter", tiny, said, max_length=400)
+    assert said == [f"{long}: 1 conversations are longer than 400 tokens, and are left out"]
+    assert measured.conversations == 7
+    with pytest.raises(InputError, match="every conversation is longer than --max-length 20"):
+        train(data, tmp_path / "other", tiny, max_length=20)
+    with pytest.raises(InputError, match=r"the context of .* is 2048 tokens"):
+        train(data, tmp_path / "third", tiny, max_length=3000)
+    assert not (tmp_path / "third").exists()
+
+
+@pytest.mark.parametrize(("label", "kind"), [(-1, "without"), (0, "with")])
+def test_one_class_only(tiny: Path, tmp_path: Path, label: int, kind: str):
+    data = write_records(tmp_path / "data.jsonl", [record(n, label=label) for n in range(3)])
+    with pytest.raises(InputError, match=f"all 3 solutions are {kind} an error"):
+        train(data, tmp_path / "adapter", tiny)
+    assert not (tmp_path / "adapter").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": None}, "line 2: no training record: label: Input should be a valid integer"),
+        ({"messages": []}, "line 2: no training record: .*no part of an answer"),
+        ({"messages": [], "masked": []}, "line 2: no training record: .*expected one of the role assistant"),
+        ({"masked": [{"message": 2, "start": 5, "end": 5}]}, "no part of an answer"),
+        ({"masked": [{"message": 2, "start": 5, "end": 9}, {"message": 2, "start": 7, "end": 12}]}, "in order"),
+    ],
+)
+def test_broken_records(tiny: Path, tmp_path: Path, change: dict[str, Any], message: str):
+    rows = [record(n).model_dump(mode="json") for n in range(2)]
+    data = tmp_path / "data.jsonl"
+    data.write_text(json.dumps(rows[0]) + "\n" + json.dumps({**rows[1], **change}) + "\n")
+    with pytest.raises(InputError, match=message):
+        train(data, tmp_path / "adapter", tiny)
+
+
+def test_out_of_memory(data: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import trl
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(trl.SFTTrainer, "train", fail)
+    with pytest.raises(ModelError, match="lower --micro-batch or --max-length"):
+        train(data, tmp_path / "adapter", tiny)
+
+
+def test_patience_without_a_dev_file(data: Path, tiny: Path, tmp_path: Path):
+    with pytest.raises(ConfigError, match="--patience needs --dev"):
+        train(data, tmp_path / "adapter", tiny, patience=2)
+
+
+def test_a_base_model_without_a_chat_template(data: Path, tiny: Path, tmp_path: Path):
+    from transformers import AutoTokenizer
+
+    bare = tmp_path / "bare"
+    tokenizer = AutoTokenizer.from_pretrained(embedded_folder())
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(bare)
+    (bare / "config.json").write_text((tiny / "config.json").read_text())
+    with pytest.raises(ModelError, match="has no chat template"):
+        train(data, tmp_path / "adapter", bare)

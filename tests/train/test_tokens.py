@@ -1,0 +1,137 @@
+"""What the loss looks at: token by token, and the same tokens as when the model verifies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genprm.errors import ModelError
+from genprm.models.chat import render_chat
+from genprm.styles.genprm import ANALYZE, JUDGEMENT, JUDGEMENT_END, OUTPUT_OPEN, VERIFY
+from genprm.train.record import ChatMessage, Masked, TrainingRecord
+from genprm.train.tokens import IGNORED, encode, pieces
+from tests.train.conftest import record
+
+pytestmark = pytest.mark.model
+
+
+def conversation(*contents: str, masked: tuple[Masked, ...] = ()) -> TrainingRecord:
+    """User and assistant in turn."""
+    messages = tuple(
+        ChatMessage(role="assistant" if number % 2 else "user", content=content)
+        for number, content in enumerate(contents)
+    )
+    return TrainingRecord(
+        id="x", style="judge", messages=messages, masked=masked, problem="P", steps=("s",), label=-1, model="m"
+    )
+
+
+def targets(tokenizer: Any, one: TrainingRecord) -> list[str]:
+    """The runs of tokens that the loss looks at, as text."""
+    runs: list[list[int]] = [[]]
+    example = encode(tokenizer, one)
+    for token, label in zip(example.input_ids, example.labels, strict=True):
+        if label == IGNORED:
+            runs.append([])
+        else:
+            assert label == token
+            runs[-1].append(token)
+    return [tokenizer.decode(run) for run in runs if run]
+
+
+def test_the_loss_is_on_what_the_model_writes(tokenizer: Any):
+    assert targets(tokenizer, record(6, steps=1)) == [
+        "By the problem this is 6 + 0.</analyze>\n",
+        "print(6 + 0)\n```\n",
+        "The code agrees.\n</verify>\n<output>\n",
+        "Yes",
+    ]
+    assert targets(tokenizer, record(6, steps=2, label=1))[-1] == "No"
+
+
+def test_token_by_token(tokenizer: Any):
+    one = conversation("2 + 2?", "It is 4.\n[out]\nYes", masked=(Masked(message=1, start=8, end=15),))
+    example = encode(tokenizer, one)
+    shown = [
+        (tokenizer.decode([token]), label != IGNORED)
+        for token, label in zip(example.input_ids, example.labels, strict=True)
+    ]
+    begin = len(shown) - shown[::-1].index(("istant", False)) - 1
+    assert not any(is_target for _, is_target in shown[:begin])
+    assert shown[begin:] == [
+        ("istant", False), ("\n", False),
+        ("It", True), (" is", True), (" ", True), ("4", True), (".", True),
+        ("\n", False), ("[", False), ("out", False), ("]", False), ("\n", False),
+        ("Yes", True), ("<|im_end|>", True), ("\n", False),
+    ]  # fmt: skip
+
+
+def test_a_turn_that_the_verifier_ends_does_not_teach_the_end(tokenizer: Any):
+    example = encode(tokenizer, record(1, steps=1))
+    assert tokenizer.eos_token_id in example.input_ids
+    assert tokenizer.eos_token_id not in example.labels
+
+
+def test_the_model_begins_to_write_behind_the_token_that_it_saw_in_training(tokenizer: Any):
+    """A prompt that ends in a space ends in a token of its own, which it would not be in the whole text."""
+    one = record(17, steps=3)
+    ids = encode(tokenizer, one).input_ids
+    chat = [turn.model_dump() for turn in one.messages]
+    rendered, at, ends = "", 0, list[int]()
+    for text, is_target in pieces(tokenizer, one):
+        if is_target:
+            ends.append(tokenizer.encode(rendered, add_special_tokens=False)[-1])
+            assert ends[-1] == ids[at - 1], rendered[-60:]
+        rendered += text
+        at += len(tokenizer.encode(text, add_special_tokens=False))
+    assert len(ends) == 3 * 4
+    assert tokenizer.decode(ends[0]) == " "
+    turn = one.messages[2].content
+    asked = render_chat(tokenizer, chat[:2], ANALYZE.format(step=1))
+    assert rendered.startswith(asked)
+    assert turn.startswith(ANALYZE.format(step=1))
+    for part in (VERIFY, OUTPUT_OPEN + JUDGEMENT, JUDGEMENT_END):
+        assert part in turn
+
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(question=TEXT, parts=st.lists(st.tuples(TEXT, st.booleans()), min_size=1, max_size=5))
+def test_nothing_is_lost_between_the_pieces(tokenizer: Any, question: str, parts: list[tuple[str, bool]]):
+    at, masked = 0, []
+    for text, is_given in parts:
+        if is_given:
+            masked.append(Masked(message=1, start=at, end=at + len(text)))
+        at += len(text)
+    one = conversation(question, "".join(text for text, _ in parts), masked=tuple(masked))
+    chat = [turn.model_dump() for turn in one.messages]
+    found = list(pieces(tokenizer, one))
+    assert "".join(text for text, _ in found) == tokenizer.apply_chat_template(chat, tokenize=False)
+    own = "".join(text for text, is_target in found if is_target).removesuffix(tokenizer.eos_token)
+    assert own == "".join(text for text, is_given in parts if not is_given)
+
+
+def test_a_template_that_rewrites_answers_is_refused(tokenizer: Any):
+    from copy import deepcopy
+
+    other = deepcopy(tokenizer)
+    other.chat_template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    with pytest.raises(ModelError, match="changes what stands in an answer"):
+        encode(other, conversation("2 + 2?", " 4 "))
+
+
+def test_no_template(tokenizer: Any):
+    from copy import deepcopy
+
+    other = deepcopy(tokenizer)
+    other.chat_template = None
+    with pytest.raises(ModelError, match="has no chat template"):
+        encode(other, record(1))
