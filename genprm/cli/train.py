@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import warnings
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,15 +16,29 @@ from genprm.cli import shared
 from genprm.cli.shared import say
 from genprm.errors import ConfigError
 from genprm.models.embedded import EMBEDDED
+from genprm.train.options import Machine, TrainOptions
 from genprm.train.recipes import RECIPES, Recipe, Schedule
+from genprm.train.tasks import Task
 
-train_app = typer.Typer(no_args_is_help=True, help="Train a verifier on what `genprm synth` wrote.")
+train_app = typer.Typer(no_args_is_help=True, help="Train a verifier, or a baseline, with LoRA.")
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for what comes of it.")]
+Dev = Annotated[str | None, typer.Option(help="Rows to measure on; what does best there is kept.")]
 
 
-def recipe_options(
-    recipe: Annotated[str, typer.Option(help="Where the numbers below come from: " + ", ".join(RECIPES) + ".")] = (
-        "thinkprm"
+class Variant(str, Enum):
+    """How a discriminative verifier says its number."""
+
+    SIGNS = "signs"
+    HEAD = "head"
+
+
+def train_options(
+    base: Annotated[str, typer.Option(help="Hub id or folder of the model to train. Default: the embedded one.")] = (
+        EMBEDDED
     ),
+    recipe: Annotated[
+        str, typer.Option(help="Where the numbers below come from: " + ", ".join(RECIPES) + ".")
+    ] = "thinkprm",
     epochs: Annotated[float | None, typer.Option(help="Times through the data.")] = None,
     batch: Annotated[int | None, typer.Option(help="Conversations per optimizer step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of AdamW.")] = None,
@@ -32,11 +47,18 @@ def recipe_options(
     rank: Annotated[int | None, typer.Option(help="Of the LoRA matrices.")] = None,
     alpha: Annotated[int | None, typer.Option(help="LoRA's update is scaled by alpha / rank.")] = None,
     dropout: Annotated[float | None, typer.Option(help="Of the LoRA input.")] = None,
-) -> Recipe:
-    """A recipe by name, with what was chosen otherwise.
+    eval_every: Annotated[int | None, typer.Option(help="Steps between looks at --dev. Default: ten looks.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Looks without progress before it stops.")] = None,
+    max_length: Annotated[int, typer.Option(help="Most tokens of a conversation.")] = 2048,
+    packing: Annotated[bool, typer.Option("--packing", help="Several conversations in one sequence.")] = False,
+    limit: shared.Limit = None,
+    seed: shared.Seed = 0,
+) -> TrainOptions:
+    """What to train, and how: a recipe by name, with what was chosen otherwise.
 
     Raises:
         ConfigError: there is no such recipe.
+        pydantic.ValidationError: a value is out of range.
     """
     if recipe not in RECIPES:
         raise ConfigError(f"--recipe {recipe}: there is no such recipe, but {', '.join(RECIPES)}")
@@ -45,27 +67,13 @@ def recipe_options(
         "rank": rank, "alpha": alpha, "dropout": dropout,
     }  # fmt: skip
     given = {name: value for name, value in chosen.items() if value is not None}
-    return Recipe(**{**RECIPES[recipe].model_dump(), **given})
+    return TrainOptions(
+        base=base, recipe=Recipe(**{**RECIPES[recipe].model_dump(), **given}), max_length=max_length, packing=packing,
+        limit=limit, seed=seed, eval_every=eval_every, patience=patience,
+    )  # fmt: skip
 
 
-@train_app.command()
-@shared.with_options(recipe=recipe_options)
-def sft(
-    data: Annotated[str, typer.Argument(help="Training records: a file, or the folder that genprm synth wrote.")],
-    recipe: Recipe,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the adapter.")],
-    base: Annotated[str, typer.Option(help="Hub id or folder of the model to train. Default: the embedded one.")] = (
-        EMBEDDED
-    ),
-    dev: Annotated[
-        str | None, typer.Option(help="Records to measure on, on the way: the best adapter is kept.")
-    ] = None,
-    eval_every: Annotated[int | None, typer.Option(help="Steps between looks at --dev. Default: ten looks.")] = None,
-    patience: Annotated[int | None, typer.Option(help="Looks without progress before it stops.")] = None,
-    max_length: Annotated[int, typer.Option(help="Most tokens of a conversation.")] = 2048,
-    packing: Annotated[bool, typer.Option("--packing", help="Several conversations in one sequence.")] = False,
-    limit: shared.Limit = None,
-    seed: shared.Seed = 0,
+def machine_options(
     micro_batch: Annotated[
         int | None, typer.Option(help="Sequences at once in a process. Default: 1 on a CPU, 8 on a GPU.")
     ] = None,
@@ -73,24 +81,51 @@ def sft(
         bool, typer.Option("--activation-checkpointing", help="Less memory, a third more time.")
     ] = False,
     save_every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 50,
+) -> Machine:
+    """What suits the machine.
+
+    Raises:
+        pydantic.ValidationError: a value is out of range.
+    """
+    return Machine(micro_batch=micro_batch, activation_checkpointing=activation_checkpointing, save_every=save_every)
+
+
+@train_app.command()
+@shared.with_options(options=train_options, machine=machine_options)
+def sft(
+    data: Annotated[str, typer.Argument(help="Training records: a file, or the folder that genprm synth wrote.")],
+    output: Output,
+    options: TrainOptions,
+    machine: Machine,
+    dev: Dev = None,
 ) -> None:
-    """Fine-tune with LoRA. The same command goes on where a run was cut off."""
-    from genprm.train.sft import Machine, SFTOptions, train_sft
+    """Teach a model to argue, to write code and to judge. The same command goes on where a run was cut off."""
+    _run(data, output, options, machine, dev)
+
+
+@train_app.command()
+@shared.with_options(options=train_options, machine=machine_options)
+def discriminative(
+    data: Annotated[str, typer.Argument(help="Labelled solutions, as genprm label or synth wrote them.")],
+    output: Output,
+    options: TrainOptions,
+    machine: Machine,
+    dev: Dev = None,
+    variant: Annotated[Variant, typer.Option(help="signs: it says + or -. head: a two-class head.")] = Variant.SIGNS,
+) -> None:
+    """Train the baseline that does not reason. The same command goes on where a run was cut off."""
+    _run(data, output, options.model_copy(update={"task": Task(variant.value)}), machine, dev)
+
+
+def _run(data: str, output: Path, options: TrainOptions, machine: Machine, dev: str | None) -> None:
+    from genprm.train.lora import train
 
     with shared.refusing():
-        shared.check_target(output / "adapter" if output.exists() else output)
-        options = SFTOptions(
-            base=base, recipe=recipe, max_length=max_length, packing=packing, limit=limit, seed=seed,
-            eval_every=eval_every, patience=patience,
-        )  # fmt: skip
-        machine = Machine(
-            micro_batch=micro_batch, activation_checkpointing=activation_checkpointing, save_every=save_every
-        )
         warnings.simplefilter("ignore", FutureWarning)  # by libraries, about libraries
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        measured = train_sft(data, output, options, machine, dev=dev, say=say)
+        measured = train(data, output, options, machine, dev=dev, say=say)
         table = Table(box=None, padding=(0, 1), show_header=False)
         for name, value in measured.model_dump().items():
             table.add_row(name.replace("_", " "), "-" if value is None else f"{value}")
         Console(highlight=False).print(table)
-        print(f"The adapter: {output}")
+        print(f"In {output}; README.md there says what it is")

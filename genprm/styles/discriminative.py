@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from enum import Enum
 
 from genprm.chain import Chain
@@ -58,20 +58,29 @@ class Discriminative(Style):
                 for number, step in enumerate(solution.steps[:count], 1)
             ]
             return f"{solution.problem} " + "\n".join(lines)
-        messages: list[Message] = []
-        for index, step in enumerate(solution.steps[:count]):
-            asked = f"{solution.problem} {step}" if index == 0 else step
-            # Behind each earlier step stands a plus, whatever was read there: so these models were trained to be used.
-            messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": GOOD}]
-        return chain.render(messages[:-1], "")
+        # Behind each earlier step stands a plus, whatever was read there: so these models were trained to be used.
+        return chain.render(answered(solution.problem, solution.steps[:count], [GOOD] * count)[:-1], "")
 
     async def _rewards(self, chain: Chain, solution: Solution) -> list[float]:
-        marked = "".join(step.replace(QWEN_TAG, "") + QWEN_TAG for step in solution.steps)
-        messages: list[Message] = [
-            {"role": "system", "content": QWEN_SYSTEM},
-            {"role": "user", "content": solution.problem.replace(QWEN_TAG, "")},
-        ]
-        rewards = await chain.step_rewards(chain.render(messages, marked), QWEN_TAG)
+        rewards = await chain.step_rewards(chain.render(*marked(solution.problem, solution.steps)), QWEN_TAG)
         if len(rewards) != len(solution.steps):
             raise ModelError(f"{len(rewards)} rewards for {len(solution.steps)} steps: is {QWEN_TAG} one token?")
         return rewards
+
+
+def answered(problem: str, steps: Sequence[str], signs: Sequence[str]) -> list[Message]:
+    """RLHFlow's conversation: a turn per step, and the sign behind it."""
+    messages: list[Message] = []
+    for index, (step, sign) in enumerate(zip(steps, signs, strict=True)):
+        asked = f"{problem} {step}" if index == 0 else step
+        messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": sign}]
+    return messages
+
+
+def marked(problem: str, steps: Sequence[str]) -> tuple[list[Message], str]:
+    """Qwen's conversation: the messages, and the answer that begins with all steps, a separator behind each."""
+    messages: list[Message] = [
+        {"role": "system", "content": QWEN_SYSTEM},
+        {"role": "user", "content": problem.replace(QWEN_TAG, "")},
+    ]
+    return messages, "".join(step.replace(QWEN_TAG, "") + QWEN_TAG for step in steps)

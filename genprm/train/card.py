@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from genprm.records import Record
+from genprm.train.tasks import Task
 
 
 class Measured(Record):
@@ -46,18 +47,16 @@ def model_card(base: str, config: dict[str, Any], measured: Measured) -> str:
     ]
     options = {**config, **config["recipe"]}
     del options["recipe"]
+    what, taken, use = _TASKS[Task(config["task"])]
     lines = [
         "---",
         f"base_model: {base}",
-        "library_name: peft",
         "tags: [lora, process-reward-model, genprm]",
         "---",
         "",
         "# A verifier of solutions, step by step",
         "",
-        f"A LoRA adapter for `{base}`, trained with genprm on conversations in which solutions were verified. The loss",
-        "was taken on what the model writes: not on prompts, not on what the verifier writes for it, not on what code",
-        "printed. Use it with `genprm verify --model BASE --adapter FOLDER`.",
+        f"{what.format(base=base)} The loss was taken {taken}. Use it with `genprm verify {use}`.",
         "",
         *_table("measured", figures),
         "",
@@ -66,6 +65,26 @@ def model_card(base: str, config: dict[str, Any], measured: Measured) -> str:
         "`data` and `dev` are the SHA-256 of the files. `metrics.jsonl` has every step, `loss.png` shows it.",
     ]
     return "\n".join(lines) + "\n"
+
+
+_TASKS = {
+    Task.SFT: (
+        "A LoRA adapter for `{base}`, trained with genprm on conversations in which solutions were verified.",
+        "on what the model writes: not on prompts, not on what the verifier writes for it, not on what code printed",
+        "--model BASE --adapter FOLDER",
+    ),
+    Task.SIGNS: (
+        "A LoRA adapter for `{base}`, trained with genprm to answer each step with + or -: a discriminative baseline.",
+        "on the signs of the steps up to the first error",
+        "--model BASE --adapter FOLDER --style discriminative --prm-format rlhflow",
+    ),
+    Task.HEAD: (
+        "`{base}` with a two-class head, trained with genprm by LoRA and merged: a discriminative baseline.",
+        "at the marks behind the steps up to the first error",
+        "--model FOLDER --style discriminative --prm-format qwen",
+    ),
+}
+"""What came of each task, where the loss was taken, and how to use it."""
 
 
 def _table(title: str, rows: list[tuple[str, Any]]) -> list[str]:

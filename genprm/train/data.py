@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from genprm.errors import InputError
 from genprm.records import NO_ERROR
-from genprm.train.record import read_records
-from genprm.train.tokens import Example, encode
+from genprm.train.tokens import Example
 
 DATA = "train.jsonl"
 
@@ -38,28 +38,24 @@ def data_file(path: str) -> str:
     return str(Path(path) / DATA) if Path(path).is_dir() else path
 
 
-def read_data(path: str, tokenizer: Any, max_length: int, limit: int | None = None) -> TrainingData:
-    """The training records of a file.
+def fitting(path: str, labelled: Iterable[tuple[Example, int]], max_length: int) -> TrainingData:
+    """The conversations that fit.
 
     Args:
-        path: JSONL or Parquet.
-        tokenizer: with a chat template.
+        path: where they come from.
+        labelled: each with the first wrong step, -1 for none.
         max_length: most tokens of a conversation.
-        limit: only the first so many records.
 
     Raises:
-        InputError: the file is broken; no conversation fits; or all labels are of one kind, so that nothing but the
-            kind could be learned.
-        ModelError: the tokenizer cannot render the conversations.
+        InputError: no conversation fits; or all labels are of one kind, so that nothing but the kind could be learned.
     """
     examples, too_long, with_error = list[Example](), 0, 0
-    for record in read_records(path, limit):
-        example = encode(tokenizer, record)
+    for example, label in labelled:
         if len(example.input_ids) > max_length:
             too_long += 1
             continue
         examples.append(example)
-        with_error += record.label != NO_ERROR
+        with_error += label != NO_ERROR
     if not examples:
         raise InputError(f"{path}: every conversation is longer than --max-length {max_length}")
     if with_error in (0, len(examples)):

@@ -1,4 +1,4 @@
-"""The folder of a training run: while it is under way, and as an adapter when it is done."""
+"""The folder of a training run: while it is under way, and what came of it when it is done."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from genprm.report import write_text
 
 CONFIG = "training.json"
 CHECKPOINTS = "checkpoints"
-ADAPTER = "adapter_model.safetensors"
+CARD = "README.md"
+"""It is written last: where it is, the run is done."""
 
 
 class TrainFolder(NamedTuple):
-    """Where a run keeps its checkpoints, and in the end its adapter."""
+    """Where a run keeps its checkpoints, and in the end what it trained."""
 
     path: Path
 
@@ -36,8 +37,8 @@ class TrainFolder(NamedTuple):
         return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
     def finish(self, staged: Path) -> None:
-        """Take a finished adapter, and let go of the checkpoints."""
-        for path in sorted(staged.iterdir(), key=lambda path: path.name == ADAPTER):  # the sign that it is done is last
+        """Take what was trained, and let go of the checkpoints."""
+        for path in sorted(staged.iterdir(), key=lambda path: path.name == CARD):
             path.replace(self.path / path.name)
         shutil.rmtree(self.checkpoints)
 
@@ -55,8 +56,8 @@ def open_train_folder(path: Path, config: dict[str, Any]) -> Iterator[TrainFolde
         OutputError: it cannot be written.
     """
     target = path / CONFIG
-    if (path / ADAPTER).exists():
-        raise InputError(f"{path}: there is a finished adapter in it: choose another folder")
+    if (path / CARD).exists() and target.exists():
+        raise InputError(f"{path}: a finished training is in it: choose another folder")
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: is a file, expected a folder")
     if path.exists() and not target.exists() and any(path.iterdir()):

@@ -15,6 +15,8 @@ class Engine(str, Enum):
     RAY = "ray"
 
 
+LIBRARIES = ("math_verify", "matplotlib", "numpy", "pebble", "pyarrow")
+"""What both jobs need besides the engine's own: the extra ``data``."""
 EngineOption = Annotated[Engine, typer.Option("--engine", help="Where the job runs.")]
 RayAddress = Annotated[
     str | None, typer.Option(help="With --engine ray: the cluster's address. Default: one on this machine.")

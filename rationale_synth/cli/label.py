@@ -12,13 +12,13 @@ from rich.console import Console
 from genprm.cli import shared
 from genprm.cli.shared import EXIT_UNSCORED, say
 from genprm.errors import ConfigError, InputError
+from genprm.extras import require
 from genprm.options import ModelOptions
 from genprm.policy import Policy
 from genprm.problems import read_problems
 from genprm.records import Problem
-from rationale_synth.cli.engine import Actors, Engine, EngineOption, RayAddress
+from rationale_synth.cli.engine import LIBRARIES, Actors, Engine, EngineOption, RayAddress
 from rationale_synth.cli.table import print_figures
-from rationale_synth.extra import require
 from rationale_synth.jobs import INPUT, LabelProgress, open_label_run, run_label_job, take_input
 from rationale_synth.label import LabelOptions
 from rationale_synth.label_output import LabelSummary, write_labels
@@ -91,7 +91,7 @@ def label(
     Exit status 0: every problem was settled. 1: some failed, and are tried again by the same command. 2: nothing done.
     """
     with shared.refusing():
-        require()
+        require("data", LIBRARIES)
         model = ModelOptions(backend=backend, model=policy, adapter=adapter, base_url=base_url, tokenizer=tokenizer)
         simulated = _strength(policy) if backend is None and not base_url else None
         if simulated is None:

@@ -15,12 +15,12 @@ from typer.core import TyperGroup
 from genprm.budget import Budget
 from genprm.cli import shared
 from genprm.cli.shared import EXIT_UNSCORED, say
+from genprm.extras import require
 from genprm.models.base import ModelBackend
 from genprm.options import ModelOptions, open_sandbox
-from rationale_synth.cli.engine import Actors, Engine, EngineOption, RayAddress
+from rationale_synth.cli.engine import LIBRARIES, Actors, Engine, EngineOption, RayAddress
 from rationale_synth.cli.table import print_figures
 from rationale_synth.consensus import Filter
-from rationale_synth.extra import require
 from rationale_synth.gold_critic import GoldCritic
 from rationale_synth.jobs import take_input
 from rationale_synth.planted import Planted
@@ -84,7 +84,7 @@ def rationales(
     Exit status 0: every solution was settled. 1: some failed, and are tried again by the same command. 2: nothing done.
     """
     with shared.refusing():
-        require()
+        require("data", LIBRARIES)
         chosen = ModelOptions(backend=backend, model=model, adapter=adapter, base_url=base_url, tokenizer=tokenizer)
         chosen.check()
         budget = Budget(
@@ -126,7 +126,7 @@ def plant(
     Exit status as for `genprm synth rationales`.
     """
     with shared.refusing():
-        require()
+        require("data", LIBRARIES)
         solutions, unusable = worked_solutions(source, limit)
         if unusable:
             say(f"{unusable} of {unusable + len(solutions)} solutions cannot be worked out anew, and are left out")

@@ -9,6 +9,14 @@ import pytest
 from tests.cli.conftest import Cli
 
 
+def test_a_discriminative_baseline_refuses_rows_without_labels(cli: Cli, tmp_path: Path):
+    (tmp_path / "rows.jsonl").write_text('{"id": "1", "problem": "P", "steps": ["s"]}\n')
+    done = cli("train", "discriminative", "rows.jsonl", "-o", "out", "--variant", "head")
+    assert done.returncode == 2
+    assert done.stderr == "genprm: rows.jsonl, id 1: no label: expected the first wrong step, -1 for none\n"
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -33,6 +33,7 @@ def tiny(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         vocab_size=len(small), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
         max_position_embeddings=2048, bos_token_id=small.bos_token_id, eos_token_id=small.eos_token_id,
         pad_token_id=small.pad_token_id,
+        initializer_range=1.0,  # else it cannot be sure of anything
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
     small.save_pretrained(folder)

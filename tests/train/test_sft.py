@@ -14,8 +14,9 @@ from genprm import Sampling
 from genprm.errors import ConfigError, InputError, ModelError
 from genprm.models.embedded import EMBEDDED, EMBEDDED_HUB_ID, embedded_folder
 from genprm.models.transformers_backend import TransformersModel
+from genprm.train.lora import train as train_lora
+from genprm.train.options import Machine, TrainOptions
 from genprm.train.recipes import Recipe
-from genprm.train.sft import Machine, SFTOptions, train_sft
 from tests.cli.conftest import command
 from tests.train.conftest import record, write_records
 
@@ -25,9 +26,9 @@ RECIPE = Recipe(epochs=2, batch=2, learning_rate=1e-2, rank=4)
 
 def train(data: Path, folder: Path, tiny: Path, said: list[str] | None = None, **more: Any) -> Any:
     dev, machine = more.pop("dev", None), more.pop("machine", None)
-    options = SFTOptions(**{"base": str(tiny), "recipe": RECIPE, **more})
+    options = TrainOptions(**{"base": str(tiny), "recipe": RECIPE, **more})
     say = (said if said is not None else []).append
-    return train_sft(str(data), folder, options, machine, dev=dev and str(dev), say=say)
+    return train_lora(str(data), folder, options, machine, dev=dev and str(dev), say=say)
 
 
 def losses(folder: Path) -> list[float]:
@@ -129,7 +130,7 @@ def test_packing_and_checkpointing(data: Path, tiny: Path, tmp_path: Path, machi
 
 def test_a_folder_with_an_adapter(data: Path, tiny: Path, tmp_path: Path):
     train(data, tmp_path / "adapter", tiny)
-    with pytest.raises(InputError, match="there is a finished adapter in it"):
+    with pytest.raises(InputError, match="a finished training is in it"):
         train(data, tmp_path / "adapter", tiny)
 
 

@@ -1,0 +1,275 @@
+"""LoRA fine-tuning: TRL's and transformers' trainers, with our tokens, folder, and card."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from genprm.errors import ConfigError, InputError, ModelError
+from genprm.extras import require
+from genprm.models.chat import first_line, load_tokenizer
+from genprm.models.embedded import EMBEDDED, EMBEDDED_HUB_ID, embedded_folder
+from genprm.report import write_text
+from genprm.styles.discriminative import QWEN_TAG
+from genprm.train.card import Measured, model_card
+from genprm.train.data import TrainingData, data_file, fitting
+from genprm.train.folder import TrainFolder, fingerprint, open_train_folder
+from genprm.train.options import Machine, TrainOptions
+from genprm.train.recipes import Recipe, Schedule
+
+LIBRARIES = ("accelerate", "datasets", "matplotlib", "peft", "torch", "transformers", "trl")
+HEADS = ["score", "classifier"]
+"""What a two-class head is called in transformers: it is trained as a whole."""
+METRICS = "metrics.jsonl"
+LOSS_PLOT = "loss.png"
+
+
+class _Base(NamedTuple):
+    """The model to train, before it is loaded."""
+
+    source: str
+    tokenizer: Any
+    new_tokens: bool
+
+
+def train(
+    data: str,
+    folder: Path,
+    options: TrainOptions,
+    machine: Machine | None = None,
+    *,
+    dev: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Measured:
+    """Train a verifier, or go on with a training that was cut off.
+
+    Args:
+        data: training records (`Task.SFT`) or labelled solutions, a file or the folder that ``genprm synth`` wrote.
+        folder: where the adapter goes, or with `Task.HEAD` the whole model.
+        options: what to train, and how.
+        machine: what suits the machine.
+        dev: rows to measure the loss on, on the way; what did best there is kept.
+        say: gets the lines that a user should see.
+
+    Raises:
+        InputError: the data or the folder is not as expected.
+        ModelError: the base model cannot be had, or does not fit the memory.
+        ConfigError: a library is missing, or options contradict each other.
+    """
+    machine = machine or Machine()
+    if options.patience and not dev:
+        raise ConfigError("--patience needs --dev, the rows to watch")
+    if options.packing and options.task.has_head:
+        raise ConfigError("--packing does not go with a head")
+    require("train", LIBRARIES)
+    base = _open_base(options)
+    paths = [data_file(path) for path in (data, dev) if path]
+    config = options.model_dump(mode="json")
+    config |= dict(zip(("data", "dev"), [*map(fingerprint, paths), None], strict=False))
+    parts = []
+    for path, limit in zip(paths, (options.limit, None), strict=False):
+        part = fitting(path, options.task.read(path, base.tokenizer, limit), options.max_length)
+        if part.too_long:
+            say(f"{path}: {part.too_long} conversations are longer than {options.max_length} tokens, and are left out")
+        parts.append(part)
+    with open_train_folder(folder, config) as place:
+        begun = time.monotonic()
+        trainer = _trainer(base, options, machine, place, *parts)
+        if checkpoint := place.last_checkpoint:
+            say(f"going on from step {checkpoint.name.rpartition('-')[2]}")
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+            raise ModelError(
+                "out of memory: lower --micro-batch or --max-length, or take --activation-checkpointing"
+            ) from error
+        measured = _measured(trainer, parts, time.monotonic() - begun)
+        if trainer.is_world_process_zero():
+            _save(trainer, base, place, options, config, measured)
+    return measured
+
+
+def _open_base(options: TrainOptions) -> _Base:
+    from transformers import AutoConfig
+
+    source = str(embedded_folder()) if options.base == EMBEDDED else options.base
+    tokenizer = load_tokenizer(source)
+    try:
+        room = AutoConfig.from_pretrained(source).get_text_config().max_position_embeddings
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"the model {options.base!r} cannot be loaded: {first_line(error)}") from error
+    if options.max_length > room:
+        raise InputError(f"--max-length {options.max_length}: the context of {options.base} is {room} tokens")
+    added = 0
+    if options.task.has_head:
+        added = tokenizer.add_special_tokens({"additional_special_tokens": [QWEN_TAG]})
+    return _Base(source, tokenizer, bool(added))
+
+
+def _model(base: _Base, options: TrainOptions, gpu: bool) -> Any:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
+
+    dtype = torch.bfloat16 if gpu else torch.float32
+    try:
+        if options.task.has_head:
+            model = AutoModelForTokenClassification.from_pretrained(base.source, dtype=dtype, num_labels=2)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(base.source, dtype=dtype)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"the model {options.base!r} cannot be loaded: {first_line(error)}") from error
+    if base.new_tokens:
+        model.resize_token_embeddings(len(base.tokenizer))
+    recipe = options.recipe
+    lora = LoraConfig(
+        r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, target_modules="all-linear",
+        exclude_modules=HEADS, task_type="TOKEN_CLS" if options.task.has_head else "CAUSAL_LM",
+    )  # fmt: skip
+    return get_peft_model(model, lora)
+
+
+def _arguments(options: TrainOptions, machine: Machine, place: TrainFolder, train: TrainingData, looks: bool) -> Any:
+    import torch
+    import trl
+
+    gpu = torch.cuda.is_available()
+    recipe, micro = options.recipe, machine.micro_batch or (8 if gpu else 1)
+    arguments = trl.SFTConfig(
+        output_dir=str(place.checkpoints),
+        num_train_epochs=recipe.epochs,
+        per_device_train_batch_size=micro,
+        per_device_eval_batch_size=micro,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=_schedule(recipe),
+        warmup_steps=recipe.warmup,  # below 1 it is a share
+        weight_decay=0.0,
+        max_length=options.max_length if options.packing else None,
+        packing=options.packing,
+        activation_checkpointing=machine.activation_checkpointing,
+        bf16=gpu,
+        use_cpu=not gpu,
+        seed=options.seed,
+        data_seed=options.seed,
+        logging_steps=1,
+        save_steps=machine.save_every,
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=gpu,
+    )
+    arguments.gradient_accumulation_steps = max(1, round(recipe.batch / micro / arguments.world_size))
+    if looks:
+        steps = -(-len(train.examples) // recipe.batch)
+        arguments.eval_strategy = "steps"
+        arguments.eval_steps = options.eval_every or max(1, int(steps * recipe.epochs) // 10)
+        arguments.save_steps = arguments.eval_steps
+        arguments.load_best_model_at_end = True
+        arguments.metric_for_best_model, arguments.greater_is_better = "eval_loss", False
+    return arguments
+
+
+def _schedule(recipe: Recipe) -> str:
+    """transformers' name."""
+    if recipe.schedule is Schedule.CONSTANT and recipe.warmup:
+        return "constant_with_warmup"
+    return recipe.schedule.value
+
+
+def _trainer(
+    base: _Base,
+    options: TrainOptions,
+    machine: Machine,
+    place: TrainFolder,
+    train: TrainingData,
+    held_out: TrainingData | None = None,
+) -> Any:
+    import trl
+    from datasets import Dataset
+    from transformers import (
+        DataCollatorForTokenClassification,
+        EarlyStoppingCallback,
+        PrinterCallback,
+        Trainer,
+        set_seed,
+    )
+    from transformers.utils import logging
+
+    from genprm.train.progress import Progress
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    set_seed(options.seed)
+    arguments = _arguments(options, machine, place, train, looks=held_out is not None)
+    sets = [Dataset.from_list([example._asdict() for example in part.examples]) for part in (train, held_out) if part]
+    given: dict[str, Any] = {
+        "model": _model(base, options, gpu=not arguments.use_cpu),
+        "args": arguments,
+        "train_dataset": sets[0],
+        "eval_dataset": sets[1] if held_out else None,
+        "processing_class": base.tokenizer,
+        "callbacks": [Progress(), *([EarlyStoppingCallback(options.patience)] if options.patience else [])],
+    }
+    if options.task.has_head:
+        trainer = Trainer(**given, data_collator=DataCollatorForTokenClassification(base.tokenizer))
+        trainer.model_accepts_loss_kwargs = False  # it takes them, but does not average over accumulated batches
+    else:
+        trainer = trl.SFTTrainer(**given)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or any(
+        words in str(error) for words in ("out of memory", "can't allocate memory")
+    )
+
+
+def _measured(trainer: Any, parts: list[TrainingData], seconds: float) -> Measured:
+    train, history = parts[0], trainer.state.log_history
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    dev = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    return Measured(
+        steps=trainer.state.global_step,
+        conversations=len(train.examples),
+        too_long=sum(part.too_long for part in parts),
+        with_error=train.with_error,
+        tokens=round(train.tokens * trainer.state.epoch),
+        targets=round(train.targets * trainer.state.epoch),
+        first_loss=losses[0],
+        final_loss=losses[-1],
+        dev_loss=min(dev) if dev else None,
+        seconds=round(seconds, 1),
+    )
+
+
+def _save(
+    trainer: Any,
+    base: _Base,
+    place: TrainFolder,
+    options: TrainOptions,
+    config: dict[str, Any],
+    measured: Measured,
+) -> None:
+    from genprm.train.progress import draw_losses
+
+    staged = place.checkpoints / "finished"
+    name = EMBEDDED_HUB_ID if options.base == EMBEDDED else options.base
+    if options.task.has_head:
+        trainer.model.merge_and_unload().save_pretrained(staged)
+        base.tokenizer.save_pretrained(staged)
+    else:
+        trainer.model.save_pretrained(staged)
+        saved = staged / "adapter_config.json"  # it names the folder that the base was loaded from
+        text = json.dumps({**json.loads(saved.read_text()), "base_model_name_or_path": name}, indent=1)
+        write_text(saved, text + "\n")
+    history = trainer.state.log_history
+    write_text(place.path / METRICS, "".join(json.dumps(entry) + "\n" for entry in history))
+    draw_losses(history, place.path / LOSS_PLOT)
+    write_text(staged / "README.md", model_card(name, config, measured))
+    place.finish(staged)

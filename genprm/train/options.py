@@ -1,0 +1,37 @@
+"""What is to be trained, and on what machine."""
+
+from __future__ import annotations
+
+from genprm.models.embedded import EMBEDDED
+from genprm.records import Record
+from genprm.train.recipes import Positive, Recipe
+from genprm.train.tasks import Task
+
+
+class TrainOptions(Record):
+    """Everything that decides what comes out."""
+
+    task: Task = Task.SFT
+    base: str = EMBEDDED
+    recipe: Recipe = Recipe()
+    max_length: Positive = 2048
+    """Most tokens of a conversation; longer ones are left out."""
+    packing: bool = False
+    """Put several conversations into one sequence of ``max_length`` tokens."""
+    limit: Positive | None = None
+    seed: int = 0
+    eval_every: Positive | None = None
+    """Steps between two looks at the dev file. Default: ten looks."""
+    patience: Positive | None = None
+    """Looks at the dev file without progress before it stops."""
+
+
+class Machine(Record):
+    """What only decides how fast it comes out, and whether it fits the memory."""
+
+    micro_batch: Positive | None = None
+    """Sequences at once in a process. Default: 1 on a CPU, where padding costs most, 8 on a GPU."""
+    activation_checkpointing: bool = False
+    """Compute activations twice, and keep fewer of them: less memory, a third more time."""
+    save_every: Positive = 50
+    """Steps between two checkpoints."""
