@@ -22,8 +22,8 @@ demo: $(VENV)/installed
 ## The whole test suite. Docker, model and compose tests are skipped where they cannot run, but never in CI.
 # Most tests wait more than they compute, so several run side by side; `pytest` by itself runs them one by one.
 test: $(VENV)/installed-dev $(VLLM_VENV)/installed
-	$(BIN)/pytest -n 3 --dist loadgroup -m "not alone"
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest -n 3 --dist loadgroup -m "not alone" --durations 15
+	$(BIN)/pytest -m alone --durations 15
 
 ## Lint, format and types: what must be green at every commit.
 check: $(VENV)/installed-dev

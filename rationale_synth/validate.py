@@ -7,9 +7,11 @@ the reason that is wrong with it.
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
+from itertools import islice
 
 from genprm.errors import InputError
 from genprm.records import NO_ERROR, Record
@@ -65,13 +67,21 @@ def worked_solutions(source: str | None, limit: int | None = None) -> tuple[list
     return found, unusable
 
 
-def plants(solutions: Iterable[WorkedSolution], seed: int = 0) -> Iterator[Planted]:
-    """Each solution as it is, and with one error of every kind that it has room for."""
+def plants(solutions: Iterable[WorkedSolution], seed: int = 0, most: int | None = None) -> Iterator[Planted]:
+    """Each solution as it is, and with one error of every kind that it has room for.
+
+    Args:
+        solutions: right ones.
+        seed: of the choices.
+        most: errors per solution, of kinds drawn at random; all kinds without it.
+    """
     for solution in solutions:
         yield unplanted(solution)
-        for kind in Kind:
-            if planted := plant(solution, kind, seed):
-                yield planted
+        kinds = list(Kind)
+        if most is not None:
+            random.Random(f"{seed}/kinds/{solution.id}").shuffle(kinds)
+        found = (planted for kind in kinds if (planted := plant(solution, kind, seed)))
+        yield from islice(found, most)
 
 
 def labelled(planted: Planted) -> LabelledSolution:

@@ -21,7 +21,7 @@ from sandbox.errors import SandboxUnavailableError
 from sandbox.guest.disk import SHARE
 from sandbox.host import FolderHost, Host
 from sandbox.image import build_image, check_image, has_image, image_tag
-from sandbox.launch import START_DEADLINE, Launcher, check_memory, server_arguments, wait_for_server
+from sandbox.launch import START_DEADLINE, Launcher, check_memory, server_arguments, start_server
 from sandbox.limits import Limits
 from sandbox.owner import identity, is_gone, make_directory, reap_directories, remove_directory
 
@@ -153,8 +153,9 @@ class DockerLauncher(Launcher):
                 raise
             [container] = containers
             if folder is not None:
-                await _calling(container.start)
-                place = await wait_for_server(folder / "ipc", lambda: _how_it_ended(container))
+                place = await start_server(
+                    folder / "ipc", lambda: _calling(container.start), lambda: _how_it_ended(container)
+                )
                 return [ContainerHost(container, folder, FolderHost(place))]
             link = await Link.over(await _calling(attach, container))
             await _calling(container.start)

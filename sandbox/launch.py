@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from sandbox.errors import SandboxUnavailableError
@@ -61,10 +61,15 @@ def server_arguments(directory: str, limits: Limits) -> list[str]:
     return ["-m", "sandbox.guest", "--directory", directory, "--owned", *options]
 
 
-async def wait_for_server(directory: Path, ended: Callable[[], str | None]) -> Path:
-    """Wait until a server that is starting in ``directory`` says that it is ready; returns its own directory in it.
+async def start_server(directory: Path, start: Callable[[], Awaitable[None]], ended: Callable[[], str | None]) -> Path:
+    """Start a server in ``directory`` and wait until it says that it is ready; returns its own directory in it.
 
-    ``ended`` tells, whenever asked, how the server ended, or None while it lives.
+    It is listened to before it is started: on a busy machine it may be ready before the engine has said that it runs.
+
+    Args:
+        directory: where it says so.
+        start: starts it.
+        ended: tells, whenever asked, how the server ended, or None while it lives.
 
     Raises:
         SandboxUnavailableError: it ended, or is not ready after `START_DEADLINE` seconds.
@@ -79,8 +84,9 @@ async def wait_for_server(directory: Path, ended: Callable[[], str | None]) -> P
 
     listener = await asyncio.start_unix_server(listen, directory / READY)
     (directory / READY).chmod(0o770)
-    deadline = time.monotonic() + START_DEADLINE
     try:
+        await start()
+        deadline = time.monotonic() + START_DEADLINE
         while time.monotonic() < deadline:
             await asyncio.wait([said], timeout=LOOK)
             if said.done():
@@ -135,28 +141,33 @@ class LocalLauncher(Launcher):
         # The server starts with an allow-list too: kernels see an environment of their own, but a guest that
         # runs as the same user can read its parent's from /proc.
         environment = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(root), "PYTHONHASHSEED": "0"}
-        process = subprocess.Popen(
-            [sys.executable, *server_arguments(str(folder), self._limits)],
-            env=environment,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        started: list[subprocess.Popen[bytes]] = []
+
+        async def start() -> None:
+            process = subprocess.Popen(
+                [sys.executable, *server_arguments(str(folder), self._limits)],
+                env=environment,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            started.append(process)
 
         def how_it_ended() -> str | None:
-            code = process.poll()
+            code = started[0].poll()
             return None if code is None else f"it exited with status {code}"
 
         try:
-            control = await wait_for_server(folder, how_it_ended)
+            control = await start_server(folder, start, how_it_ended)
         except BaseException:
-            process.kill()
-            process.wait()
+            for process in started:
+                process.kill()
+                process.wait()
             remove_directory(folder)
             raise
-        return [LocalHost(folder, control, process)]
+        return [LocalHost(folder, control, started[0])]
 
 
 def _answers(control: Path) -> bool:

@@ -17,6 +17,10 @@ class Engine(str, Enum):
 
 LIBRARIES = ("math_verify", "matplotlib", "numpy", "pebble", "pyarrow")
 """What both jobs need besides the engine's own: the extra ``data``."""
+Decontaminate = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FILE", help="Leave out problems that share ten words in a row with one of FILE. Repeatable."),
+]
 EngineOption = Annotated[Engine, typer.Option("--engine", help="Where the job runs.")]
 RayAddress = Annotated[
     str | None, typer.Option(help="With --engine ray: the cluster's address. Default: one on this machine.")

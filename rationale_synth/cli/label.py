@@ -17,12 +17,13 @@ from genprm.options import ModelOptions
 from genprm.policy import Policy
 from genprm.problems import read_problems
 from genprm.records import Problem
-from rationale_synth.cli.engine import LIBRARIES, Actors, Engine, EngineOption, RayAddress
+from rationale_synth.cli.engine import LIBRARIES, Actors, Decontaminate, Engine, EngineOption, RayAddress
 from rationale_synth.cli.table import print_figures
 from rationale_synth.jobs import INPUT, LabelProgress, open_label_run, run_label_job, take_input
 from rationale_synth.label import LabelOptions
 from rationale_synth.label_output import LabelSummary, write_labels
 from rationale_synth.labels import Rule, RuleName
+from rationale_synth.overlap import Decontaminated
 from rationale_synth.policy import PolicySpec
 from rationale_synth.ray_engine import Cluster, LabelWorker, run_on_ray
 from rationale_synth.records import Outcome
@@ -81,6 +82,7 @@ def label(
     engine: EngineOption = Engine.LOCAL,
     ray_address: RayAddress = None,
     actors: Actors = 2,
+    decontaminate: Decontaminate = None,
     limit: Annotated[int | None, typer.Option(help="Only the first problems.")] = None,
 ) -> None:
     """Label solutions step by step: sample them, complete every prefix, see how often the gold answer is reached.
@@ -105,7 +107,10 @@ def label(
             example=model.is_embedded and simulated is None if example is None else example,
             max_tokens=max_tokens, temperature=temperature, seed=seed,
         )  # fmt: skip
-        mark = take_input(read_problems(problems, limit), output)
+        kept = Decontaminated(read_problems(problems, limit), decontaminate or [])
+        mark = take_input(kept, output)
+        if decontaminate:
+            say(f"{kept.dropped} problems are also in an evaluation file, and are left out")
         run = open_label_run(output, options, model.label, mark)
     with run:
         spec = PolicySpec(model=model, simulated=simulated, answers=_answers(run) if simulated else {})

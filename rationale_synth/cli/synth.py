@@ -18,11 +18,12 @@ from genprm.cli.shared import EXIT_UNSCORED, say
 from genprm.extras import require
 from genprm.models.base import ModelBackend
 from genprm.options import ModelOptions, open_sandbox
-from rationale_synth.cli.engine import LIBRARIES, Actors, Engine, EngineOption, RayAddress
+from rationale_synth.cli.engine import LIBRARIES, Actors, Decontaminate, Engine, EngineOption, RayAddress
 from rationale_synth.cli.table import print_figures
 from rationale_synth.consensus import Filter
 from rationale_synth.gold_critic import GoldCritic
 from rationale_synth.jobs import take_input
+from rationale_synth.overlap import Decontaminated
 from rationale_synth.planted import Planted
 from rationale_synth.ray_engine import Cluster, SynthWorker, run_on_ray
 from rationale_synth.run_folder import RunFolder
@@ -117,6 +118,10 @@ def plant(
     balance: Annotated[
         bool, typer.Option("--balance/--no-balance", help="Keep as many solutions with as without an error.")
     ] = True,
+    errors: Annotated[
+        int | None, typer.Option(min=1, help="Most planted errors per solution. Default: one of every kind.")
+    ] = None,
+    decontaminate: Decontaminate = None,
     sandbox: shared.SandboxOption = "docker",
     seed: shared.Seed = 0,
     limit: Annotated[int | None, typer.Option(help="Only the first rows.")] = None,
@@ -130,7 +135,10 @@ def plant(
         solutions, unusable = worked_solutions(source, limit)
         if unusable:
             say(f"{unusable} of {unusable + len(solutions)} solutions cannot be worked out anew, and are left out")
-        planted = list(plants(solutions, seed))
+        kept = Decontaminated(solutions, decontaminate or [])
+        planted = list(plants(kept, seed, errors))
+        if decontaminate:
+            say(f"{kept.dropped} problems are also in an evaluation file, and are left out")
         options = SynthOptions(tries=1, balance=balance, seed=seed)
         mark = take_input(map(labelled, planted), output)
         folder = open_synth_run(output, options, GoldCritic.name, mark)

@@ -70,6 +70,27 @@ def test_planted_data(cli: Cli, tmp_path: Path):
     assert sum(record["label"] == -1 for record in records) == sum(record["label"] == 0 for record in records) == 4
 
 
+def test_planted_data_without_what_is_evaluated_on(cli: Cli, tmp_path: Path):
+    worked = "He pays {0}*6=$<<{0}*6={1}>>{1}.\n#### {1}"
+    rows = [
+        {"question": f"Tom buys six {what} at the market on a Monday, ${n} each. What does he pay?",
+         "answer": worked.format(n, 6 * n)}
+        for n, what in ((2, "pens"), (3, "hens"), (4, "ducks"))
+    ]  # fmt: skip
+    (tmp_path / "worked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "test.jsonl").write_text(json.dumps({"id": "1", "problem": rows[1]["question"], "steps": ["s"]}) + "\n")
+    arguments = ("synth", "plant", "worked.jsonl", "-o", "data", "--decontaminate", "test.jsonl", *LOCAL)
+    done = cli(*arguments, "--errors", 1, "--no-balance")
+    assert done.returncode == 0, done.stderr
+    assert "1 problems are also in an evaluation file, and are left out" in done.stderr
+    records = [json.loads(line) for line in (tmp_path / "data" / "train.jsonl").read_text().splitlines()]
+    assert len(records) == 4
+    assert not any("hens" in record["problem"] for record in records)
+    assert sorted(record["label"] for record in records) == [-1, -1, 0, 0]
+    missing = cli(*arguments[:-2], "--decontaminate", "nowhere.jsonl", "-o", "other", *LOCAL)
+    assert (missing.returncode, missing.stderr) == (2, "genprm: nowhere.jsonl: No such file or directory\n")
+
+
 def test_rationales_for_a_label_run_killed_on_the_way(cli: Cli, run_folder: Path, critic: Path, tmp_path: Path):
     arguments = ("synth", run_folder, "--backend", "scripted", "--model", critic, *LOCAL, "--tries", 6, "--no-balance")
     whole = cli(*arguments, "-o", "whole")

@@ -22,10 +22,12 @@ import pytest
 
 from sandbox import Limits, RunStatus, Sandbox, SandboxLostError, SandboxUnavailableError, Session
 from sandbox.docker_launcher import LABEL, connect_engine, reap
+from sandbox.guest.server import announce_to_starter
 from sandbox.image import VERSION_LABEL, image_tag
+from sandbox.launch import start_server
 from sandbox.owner import OWNER_FILE, identity, is_gone, make_directory, reap_directories
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.xdist_group("lifecycle")
 
 STARTED = pytest.mark.parametrize("own_backend", ["local", pytest.param("docker", marks=pytest.mark.docker)])
 
@@ -214,6 +216,7 @@ def test_reaping_spares_the_living():
 
 
 @STARTED
+@pytest.mark.alone
 def test_many_sessions_leak_nothing(own_backend: str):
     """The short version of ``benchmarks/soak.py``."""
     script = Path(__file__).parents[2] / "benchmarks" / "soak.py"
@@ -514,6 +517,18 @@ async def test_cancelled_starts_leave_nothing(own_backend: str):
     assert directories() == before
     if own_backend == "docker":
         assert eventually(lambda: set(containers()) <= others)
+
+
+async def test_a_server_that_is_ready_before_the_engine_says_that_it_runs():
+    with tempfile.TemporaryDirectory(prefix="genprm-test-", dir="/tmp") as folder:
+
+        async def start() -> None:
+            await asyncio.to_thread(announce_to_starter, folder, "s1")
+            await asyncio.sleep(0.2)
+
+        found = await asyncio.wait_for(start_server(Path(folder), start, lambda: None), 10)
+        assert found == Path(folder) / "s1"
+        assert list(Path(folder).iterdir()) == []
 
 
 async def test_a_closed_sandbox_says_so():
