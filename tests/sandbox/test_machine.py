@@ -123,7 +123,10 @@ class Machine(RuleBasedStateMachine):
             return await running
 
         result = self.call(work())
-        assert (result.status, result.error.name, result.stdout) == (RunStatus.ERROR, "KeyboardInterrupt", "on\n")
+        assert (result.status, result.error.name) == (RunStatus.ERROR, "KeyboardInterrupt")
+        if result.stdout != "on\n":  # on a busy machine it had not come so far
+            assert result.stdout == ""
+            self.call(one.session.run(f"{name} = 1"))
         one.variables[name] = 1
 
     @precondition(lambda self: self.open)
