@@ -6,7 +6,6 @@ rationales are training data where no strong model is at hand; its faults test t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 
 from genprm.errors import ConfigError
@@ -14,18 +13,15 @@ from genprm.models.base import Completion, FinishReason, Message, ModelBackend, 
 from genprm.records import NO_ERROR
 from rationale_synth.consensus import Reason
 from rationale_synth.critique import MARK, critique_messages
-from rationale_synth.planted import Planted
+from rationale_synth.planted import Planted, numbers
 
 _PART = "\x1e"
-_CLAIMS = (
-    "By the problem this is {work}, which is {right}. The paragraph says {claim}.",
-    "What has to be found here is {work}, and that makes {right}. The paragraph has {claim}.",
-    "The way to this is {work}, so it must come to {right}. According to the paragraph it is {claim}.",
-)
-_PROSE = "The paragraph computes nothing, and says nothing that the problem or the paragraphs before it do not."
+_SOURCE = 'The problem says: "{}" '
+_CLAIM = "So it must be {}. The paragraph says {}."
+_PROSE = "The paragraph computes nothing. Its numbers must be known."
 _LEAP = " Nothing before this leads to that answer."
-_AGREES = "The code finds {right}, as the paragraph says."
-_DISAGREES = "The code finds {right}, but the paragraph says {claim}: it is wrong."
+_AGREES = "The paragraph agrees."
+_DISAGREES = "The paragraph does not agree: it is wrong."
 FAULTS = (
     Reason.NO_VERDICT, Reason.NO_SUCH_STEP, Reason.MISSING_SECTION, Reason.FORGED_OUTPUT, Reason.OTHER_ERROR,
     Reason.MISSED_ERROR, Reason.FALSE_ALARM,
@@ -97,25 +93,29 @@ def _named(solution: Planted, fault: Reason | None) -> int:
 
 
 def _section(solution: Planted, index: int, fault: Reason | None) -> str:
-    known = index < len(solution.checks)
-    check = solution.checks[index] if known else None
-    found = (
-        {"work": solution.works[index], "right": solution.rights[index], "claim": solution.claims[index]}
-        if check
-        else {}
-    )
-    analysis = _choice(_CLAIMS, f"{solution.id}/{index}").format(**found) if check else _PROSE
+    checks = solution.checks[index] if index < len(solution.checks) else ()
+    sources = dict.fromkeys(sentence for check in checks for sentence in check.sources)
+    analysis = "".join(map(_SOURCE.format, sources))
+    analysis += " ".join(_CLAIM.format(check.work, check.claim) for check in checks) or _PROSE
     if index == solution.label and solution.is_leap:
         analysis += _LEAP
+    code = "\n".join(check.code for check in checks) or _known_numbers(solution, index)
+    reflection = _DISAGREES if index == solution.label else _AGREES
+    # The part ends where the block is closed: that is the stop string, which the loop writes itself.
     text = f"### Paragraph {index + 1}\n<analyze>\n{analysis}\n</analyze>\n"
-    if check:
-        reflection = (_DISAGREES if index == solution.label else _AGREES).format(**found)
-        # The part ends where the block is closed: that is the stop string, which the loop writes itself.
-        text += f"<verify>\n```python\n{check}{_PART}{reflection}\n</verify>\n"
+    text += f"<verify>\n```python\n{code}{_PART}{reflection}\n</verify>\n"
     if fault is Reason.FORGED_OUTPUT and index == 0:
         text += f"{MARK}\n\n```\nTrue\n```\n"
     return text + "\n"
 
 
-def _choice(texts: Sequence[str], key: str) -> str:
-    return texts[hashlib.sha256(key.encode()).digest()[0] % len(texts)]
+def _known_numbers(solution: Planted, index: int) -> str:
+    """Code that looks up the numbers of a step that computes nothing: among those known before it, and constants."""
+    said = dict.fromkeys(numbers(solution.steps[index]))
+    found = [check.claim for checks in solution.checks[:index] for check in checks]
+    known = dict.fromkeys([*numbers(solution.problem), *found, *said])
+    return f"print({_set(said)} <= {_set(known)})"
+
+
+def _set(values: Iterable[str]) -> str:
+    return "{" + ", ".join(values) + "}" if values else "set()"

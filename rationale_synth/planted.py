@@ -1,7 +1,7 @@
 """Plant one first error of a known kind in a right solution, with the code that exposes it.
 
-What comes after the error is computed from it, so that it is the only one. The code of a step works the step out anew
-from the problem's own numbers, by the right way, and compares: `True` for every step before the error, `False` for it.
+What comes after the error is computed from it, so that it is the only one. A step's checks work out what it claims by
+the right way, from the problem's own numbers and from what the steps before it found: `True` up to the error, `False` at it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from rationale_synth.worked import NUMBER, Computation, WorkedSolution, WorkedSt
 
 CONVERSIONS = {"7", "12", "24", "30", "52", "60", "100", "365", "1000", "0.01", ".01"}
 """Constants that turn one unit into another."""
+_PLAIN = re.compile(r"-?[\d.]+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 LEAPS = (
     "From this one sees at once that the answer is {}.",
     "So the answer must be {}.",
@@ -49,6 +51,25 @@ class Kind(str, Enum):
     """A final answer that nothing leads to."""
 
 
+class Check(Record):
+    """One claim of a step, and the right way to what it claims."""
+
+    claim: str
+    work: str
+    """A Python expression of numbers that the problem gives, or an earlier step has found."""
+    setup: str = ""
+    """What the expression stands on: a module that is imported, a value that a variable is given."""
+    sources: tuple[str, ...] = ()
+    """The sentences of the problem that these numbers stand in."""
+
+    @property
+    def code(self) -> str:
+        """Works it out, and prints what it finds, and whether that is the claim."""
+        claim = self.claim if _PLAIN.fullmatch(self.claim) else f"({self.claim})"
+        setup = self.setup and self.setup + "\n"
+        return f"{setup}found = {self.work}\nprint(found, abs(found - {claim}) < 1e-6)"
+
+
 class Planted(Record):
     """A solution with one known first error, or with none."""
 
@@ -58,14 +79,8 @@ class Planted(Record):
     steps: tuple[str, ...]
     label: int
     kind: Kind | None
-    claims: tuple[str | None, ...]
-    """What each step up to the first error says its result is; None for a step that computes nothing."""
-    works: tuple[str | None, ...]
-    """How its result is worked out from the numbers before it ..."""
-    rights: tuple[str | None, ...]
-    """... and what that makes. For a leap: that of the answer it leaps to."""
-    checks: tuple[str | None, ...]
-    """Code that works the step out and prints what it finds, and whether that is the claim."""
+    checks: tuple[tuple[Check, ...], ...]
+    """Of each step up to the first error; none of a step that computes nothing. For a leap: of the answer it leaps to."""
 
     @property
     def is_leap(self) -> bool:
@@ -86,13 +101,9 @@ def _planted(
     judged: Sequence[tuple[int, str | None]],
 ) -> Planted:  # fmt: skip
     """The record; ``judged`` has, for each step up to the error, the step it amounts to and what it claims."""
-    found = [solution.steps[target].computation if claim is not None else None for target, claim in judged]
     return Planted(
         id=name, problem=solution.problem, answer=solution.answer, steps=steps, label=label, kind=kind,
-        claims=tuple(claim for _, claim in judged),
-        works=tuple(one.expression.format(*one.operands) if one else None for one in found),
-        rights=tuple(one.result if one else None for one in found),
-        checks=tuple(_check(solution, target, claim) for target, claim in judged),
+        checks=tuple(_checks(solution, target, claim, index) for index, (target, claim) in enumerate(judged)),
     )  # fmt: skip
 
 
@@ -240,42 +251,40 @@ def _renamed(text: str, replaced: dict[str, str], problem: str) -> str:
     return text
 
 
-def _check(solution: WorkedSolution, index: int, claim: str | None) -> str | None:
-    """Code that derives a step's result from the problem's numbers, and compares it with what the step says."""
-    if claim is None:
-        return None
-    needed = _needed(solution, index)
-    lines = [f"step_{n + 1} = {_code(solution, n)}" for n in needed]
-    value = f"step_{index + 1}"
-    return "\n".join([*lines, f"print({value})", f"print(abs({value} - ({claim})) < 1e-6)"])
+def _checks(solution: WorkedSolution, target: int, claim: str | None, index: int) -> tuple[Check, ...]:
+    """How step ``index`` is checked, whose claim is the result of the step ``target``."""
+    found = solution.steps[target].computation
+    if claim is None or found is None:
+        return ()
+    work, given = _work(solution, target, index)
+    sentences = [sentence for sentence in _SENTENCE_END.split(solution.problem) if given & set(numbers(sentence))]
+    return (Check(claim=claim, work=work, sources=tuple(sentences)),)
 
 
-def _needed(solution: WorkedSolution, index: int) -> list[int]:
-    """The steps that a step is computed from, and itself, in order."""
-    wanted, todo = set[int](), [index]
-    while todo:
-        step = todo.pop()
-        if step not in wanted:
-            wanted.add(step)
-            found = solution.steps[step].computation
-            todo += [source for source in (found.sources if found else ()) if source is not None and source >= 0]
-    return sorted(wanted)
+def _work(solution: WorkedSolution, target: int, index: int) -> tuple[str, set[str]]:
+    """How a result is worked out from what is known before step ``index``; and which numbers of the problem it takes."""
+    found = solution.steps[target].computation
+    assert found is not None
+    parts, given = list[str](), set[str]()
+    for operand, source in zip(found.operands, found.sources, strict=True):
+        if source is not None and source >= index:
+            work, more = _work(solution, source, index)
+            parts.append(f"({work})")
+            given |= more
+        else:
+            parts.append(operand)
+            given |= {operand} if source == -1 else set()
+    return found.expression.format(*parts), given
 
 
-def _code(solution: WorkedSolution, index: int) -> str:
-    found = solution.steps[index].computation
-    if found is None:
-        return "None"
-    named = [
-        operand if source is None or source < 0 else f"step_{source + 1}"
-        for operand, source in zip(found.operands, found.sources, strict=True)
-    ]
-    return found.expression.format(*named)
+def numbers(text: str) -> list[str]:
+    """The numbers in a text, without thousands separators."""
+    return [number.replace(",", "") for number in NUMBER.findall(text)]
 
 
 def _quantities(solution: WorkedSolution, index: int, chance: random.Random) -> list[tuple[str, int]]:
     """Numbers that a careless reader could take: the problem's, and the results of earlier steps."""
-    found = [(text.replace(",", ""), -1) for text in NUMBER.findall(solution.problem)]
+    found = [(number, -1) for number in numbers(solution.problem)]
     for number, step in enumerate(solution.steps[:index]):
         if step.computation is not None:
             found.append((step.computation.result, number))

@@ -148,7 +148,7 @@ def _proves(record: SynthRecord) -> bool:
     for index, turn in enumerate(turns):
         if "[Code Output]" in turn:
             printed = turn.split("[Code Output]")[1].split("```")[1].split()
-            if printed[-1] != str(index != record.solution.label):
+            if ("False" in printed) is not (index == record.solution.label):
                 return False
     return True
 
