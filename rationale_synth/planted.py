@@ -1,7 +1,7 @@
 """Plant one first error of a known kind in a right solution, with the code that exposes it.
 
 What comes after the error is computed from it, so that it is the only one. A step's checks work out what it claims by
-the right way, from the problem's own numbers and from what the steps before it found: `True` up to the error, `False` at it.
+the right way, from the problem's own numbers and what the steps before it found: `True` up to the error, `False` at it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rationale_synth.worked import NUMBER, Computation, WorkedSolution, WorkedSt
 CONVERSIONS = {"7", "12", "24", "30", "52", "60", "100", "365", "1000", "0.01", ".01"}
 """Constants that turn one unit into another."""
 _PLAIN = re.compile(r"-?[\d.]+")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 LEAPS = (
     "From this one sees at once that the answer is {}.",
     "So the answer must be {}.",
@@ -80,7 +80,7 @@ class Planted(Record):
     label: int
     kind: Kind | None
     checks: tuple[tuple[Check, ...], ...]
-    """Of each step up to the first error; none of a step that computes nothing. For a leap: of the answer it leaps to."""
+    """Of each step up to the first error; none where nothing is computed. Of a leap: of the answer it leaps to."""
 
     @property
     def is_leap(self) -> bool:
@@ -91,7 +91,7 @@ class Planted(Record):
 def unplanted(solution: WorkedSolution) -> Planted:
     """The right solution, with its checks."""
     return _planted(
-        solution, solution.id, _closed(solution.texts(), solution.answer), NO_ERROR, None,
+        solution, solution.id, closed(solution.texts(), solution.answer), NO_ERROR, None,
         [(index, _result(step)) for index, step in enumerate(solution.steps)],
     )  # fmt: skip
 
@@ -135,7 +135,7 @@ def _changes(solution: WorkedSolution, index: int, kind: Kind, chance: random.Ra
         yield from _leaps(solution, index, chance)
         return
     for expression, operands, sources in _variants(solution, index, found, kind, chance):
-        value = _slip(right, chance) if kind is Kind.ARITHMETIC_SLIP else evaluate(expression, operands)
+        value = slip(right, chance) if kind is Kind.ARITHMETIC_SLIP else evaluate(expression, operands)
         if value is None or value == right or (value <= 0 and kind is not Kind.SIGN) or shown(value) is None:
             continue
         computation = Computation(expression=expression, operands=operands, sources=sources, result=shown(value) or "")
@@ -211,7 +211,7 @@ def _propagate(solution: WorkedSolution, index: int, changed: WorkedStep, kind: 
         answer = last
     if exact_number(answer) == exact_number(solution.answer):
         return None
-    texts = _closed([written(step) for step in steps], None if changed.computation is None else answer)
+    texts = closed([written(step) for step in steps], None if changed.computation is None else answer)
     before = [(number, _result(step)) for number, step in enumerate(solution.steps[:index])]
     name = f"{solution.id}/{kind.value.replace(' ', '-')}"
     return _planted(solution, name, texts, index, kind, [*before, (target, claim)])
@@ -257,12 +257,12 @@ def _checks(solution: WorkedSolution, target: int, claim: str | None, index: int
     if claim is None or found is None:
         return ()
     work, given = _work(solution, target, index)
-    sentences = [sentence for sentence in _SENTENCE_END.split(solution.problem) if given & set(numbers(sentence))]
+    sentences = [sentence for sentence in SENTENCE_END.split(solution.problem) if given & set(numbers(sentence))]
     return (Check(claim=claim, work=work, sources=tuple(sentences)),)
 
 
 def _work(solution: WorkedSolution, target: int, index: int) -> tuple[str, set[str]]:
-    """How a result is worked out from what is known before step ``index``; and which numbers of the problem it takes."""
+    """How a result is worked out from what is known before step ``index``; and the numbers of the problem in it."""
     found = solution.steps[target].computation
     assert found is not None
     parts, given = list[str](), set[str]()
@@ -299,7 +299,8 @@ def _misread(number: str, chance: random.Random) -> str:
     return shown(value + chance.choice((1, 2, 10))) or number
 
 
-def _slip(right: Fraction, chance: random.Random) -> Fraction:
+def slip(right: Fraction, chance: random.Random) -> Fraction:
+    """A number near the right one."""
     steps = [1, 2, 10] if abs(right) >= 20 else [1, 2]
     return right + chance.choice(steps) * chance.choice((-1, 1))
 
@@ -308,7 +309,7 @@ def _last_number(text: str) -> str:
     return str(re.findall(r"\d+(?:\.\d+)?", text)[-1])
 
 
-def _closed(steps: Sequence[str], answer: str | None) -> tuple[str, ...]:
+def closed(steps: Sequence[str], answer: str | None) -> tuple[str, ...]:
     """The steps, and the answer as the last of them says it."""
     if answer is None:
         return tuple(steps)

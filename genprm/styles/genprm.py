@@ -26,6 +26,7 @@ so that score, verdict and transcript always agree.
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncGenerator, Sequence
 from enum import Enum
 
@@ -47,6 +48,8 @@ CODE_OUTPUT = "[Code Output]\n\n```\n{output}\n```\n"
 OUTPUT_OPEN = "<output>\n"
 JUDGEMENT = "**Judgement**: $\\boxed{"
 JUDGEMENT_END = "}$\n</output>\n"
+DIRECT_OPENING = OUTPUT_OPEN + JUDGEMENT
+"""What stands before a verdict that nothing was argued for."""
 WORDS = {Verdict.CORRECT: "Yes", Verdict.INCORRECT: "No"}
 
 
@@ -95,12 +98,12 @@ class GenPRM(Style):
         opening: list[Message] = [{"role": "system", "content": SYSTEM}, *self._examples]
         messages = list(opening)
         for index, step in enumerate(solution.steps[first:], first):
-            asked = f"Question: {solution.problem}\n\n{step}" if index == 0 else step
+            asked = _asked(solution.problem, step, index)
             if self._history is History.NONE:
                 seen = "\n\n".join(solution.steps[: index + 1])
                 messages, asked = list(opening), f"Question: {solution.problem}\n\n{seen}"
             messages.append({"role": "user", "content": asked})
-            turn = _Turn(chain, messages, index + 1, self._output_format)
+            turn = Turn(chain, messages, index + 1, self._output_format)
             if self._analyze:
                 await turn.analyse()
             if self._verify:
@@ -119,11 +122,41 @@ class Direct(GenPRM):
         super().__init__(analyze=False, verify=False, history=history)
 
 
-class _Turn:
-    """The assistant's turn for one step, while it is being written."""
+def directly_judged(problem: str, steps: Sequence[str], verdicts: Sequence[Verdict]) -> list[Message]:
+    """The conversation of the style `direct` in which these verdicts were given."""
+    messages: list[Message] = [{"role": "system", "content": SYSTEM}]
+    for index, (step, verdict) in enumerate(zip(steps, verdicts, strict=True)):
+        judged = DIRECT_OPENING + WORDS[verdict] + JUDGEMENT_END
+        messages += [
+            {"role": "user", "content": _asked(problem, step, index)}, {"role": "assistant", "content": judged},
+        ]  # fmt: skip
+    return messages
 
-    def __init__(self, chain: Chain, messages: Sequence[Message], step: int, output_format: OutputFormat) -> None:
-        self.text = ""
+
+def _asked(problem: str, step: str, index: int) -> str:
+    """What is asked about a step, whose earlier ones stand before it."""
+    return step if index else f"Question: {problem}\n\n{step}"
+
+
+class Turn:
+    """The assistant's turn for one step, while it is being written.
+
+    Args:
+        chain: what it is written with.
+        messages: the conversation up to the question about the step.
+        step: the step's number, from 1.
+        output_format: how a run is told to the model.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        messages: Sequence[Message],
+        step: int,
+        output_format: OutputFormat = OutputFormat.REFERENCE,
+    ) -> None:
+        self.pieces: list[tuple[str, bool]] = []
+        """The turn's text, cut where the model begins or ends to write; and whether each piece is the model's."""
         self._chain = chain
         self._messages = messages
         self._step = step
@@ -131,16 +164,22 @@ class _Turn:
         self._segments: list[Segment] = []
         self._left = min(chain.budget.step_tokens, chain.tokens_left)
         self._stop_reason = StopReason.JUDGED
+        self._stopped = False
+
+    @property
+    def text(self) -> str:
+        """What stands in it so far."""
+        return "".join(text for text, _ in self.pieces)
 
     async def analyse(self) -> None:
         """Write the ``<analyze>`` part."""
         if self._left <= 0:
             self._stop_reason = StopReason.TOKEN_BUDGET
             return
-        self.text += ANALYZE.format(step=self._step)
+        self._give(ANALYZE.format(step=self._step))
         written, finish = await self._write([ANALYZE_END], min(self._left, self._chain.budget.analysis_tokens))
         self._keep(SegmentKind.ANALYSIS, written)
-        self.text += ANALYZE_END
+        self._end(ANALYZE_END)
         if finish is FinishReason.LENGTH:
             self._stop_reason = StopReason.TOKEN_BUDGET
 
@@ -152,7 +191,7 @@ class _Turn:
         if self._chain.executes and not self._chain.budget.runs:
             self._stop_reason = StopReason.RUN_BUDGET
             return
-        self.text += VERIFY
+        self._give(VERIFY)
         if self._chain.executes:
             await self._check_with_code()
         else:
@@ -160,7 +199,8 @@ class _Turn:
             self._keep(SegmentKind.CODE, written.removesuffix(VERIFY_END))
             self._stop_reason = _reason(written, finish)
         if not self.text.endswith(VERIFY_END):
-            self.text = self.text.rstrip("\n") + "\n" + VERIFY_END
+            self._strip_lines()
+            self._give("\n" + VERIFY_END)
 
     async def _check_with_code(self) -> None:
         in_code = True
@@ -170,7 +210,8 @@ class _Turn:
             self._keep(SegmentKind.ANALYSIS, argument.removesuffix(VERIFY_END))
             if finish is FinishReason.LENGTH:
                 self._keep(SegmentKind.CODE, code)
-                self.text += CODE_END if in_code else ""
+                if in_code:
+                    self._give(CODE_END)
             if finish is FinishReason.LENGTH or not in_code:
                 self._stop_reason = _reason(written, finish)
                 return
@@ -182,29 +223,56 @@ class _Turn:
             if run == self._chain.budget.runs:
                 self._stop_reason = StopReason.RUN_BUDGET
 
-    async def judge(self) -> StepVote:
-        """Read the verdict's probabilities."""
-        self.text += OUTPUT_OPEN + JUDGEMENT
+    async def judge(self, chance: random.Random | None = None) -> StepVote:
+        """Read the verdict's probabilities, and write the likelier word.
+
+        Args:
+            chance: draw the word by its probability instead, as training by its own rollouts does.
+        """
+        self._end(OUTPUT_OPEN)
+        self._give(JUDGEMENT)
         score, parse = await self._chain.choose(self._prompt())
-        word = "?" if score is None else WORDS[Verdict.of(score)]
+        word = "?"
+        if score is not None:
+            drawn = Verdict.of(score) if chance is None else Verdict.of(float(chance.random() < score))
+            word = WORDS[drawn]
         self._segments.append(Segment(kind=SegmentKind.JUDGEMENT, text=word))
-        self.text += word + JUDGEMENT_END
+        self.pieces.append((word, score is not None))
+        self._give(JUDGEMENT_END)
         return StepVote(score=score, segments=tuple(self._segments), stop_reason=self._stop_reason, parse=parse)
 
     async def _run(self, code: str) -> None:
         """Run a code block and splice what came of it into the turn."""
-        self.text += CODE_END
+        self._end(CODE_END)
         self._keep(SegmentKind.CODE, code)
         run = await self._chain.run(code) if code else None
         shown = NO_CODE if run is None else format_output(run, self._output_format, self._chain.budget.output_chars)
         self._segments.append(Segment(kind=SegmentKind.OUTPUT, text=shown, run=run))
-        self.text += CODE_OUTPUT.format(output=shown)
+        self._give(CODE_OUTPUT.format(output=shown))
 
     async def _write(self, stop: Sequence[str], max_tokens: int) -> tuple[str, FinishReason]:
         completion = await self._chain.write(self._prompt(), stop, max_tokens)
         self._left -= completion.completion_tokens
-        self.text += completion.text
+        self.pieces.append((completion.text, True))
+        self._stopped = completion.finish_reason is FinishReason.STOP
         return completion.text, completion.finish_reason
+
+    def _give(self, text: str) -> None:
+        """Write for the model."""
+        self.pieces.append((text, False))
+        self._stopped = False
+
+    def _end(self, stop: str) -> None:
+        """Write the string that ends a part: the model's own where it stopped there, and nothing was given since."""
+        self.pieces.append((stop, self._stopped))
+        self._stopped = False
+
+    def _strip_lines(self) -> None:
+        """Take back the line breaks at the end."""
+        while self.pieces and self.pieces[-1][0].endswith("\n"):
+            text, own = self.pieces.pop()
+            if kept := text.rstrip("\n"):
+                self.pieces.append((kept, own))
 
     def _prompt(self) -> str:
         return self._chain.render(self._messages, self.text)

@@ -28,15 +28,9 @@ class Measured(Record):
     """Since this process began, which is all of it unless it went on with a run that was cut off."""
 
 
-def model_card(base: str, config: dict[str, Any], measured: Measured) -> str:
-    """The card, in Markdown with the hub's front matter.
-
-    Args:
-        base: the base model's hub id or folder.
-        config: the options and fingerprints of the run.
-        measured: its figures.
-    """
-    figures = [
+def figures(measured: Measured) -> list[tuple[str, Any]]:
+    """What a supervised training came to, as a card tells it."""
+    return [
         ("conversations", f"{measured.conversations}, {measured.with_error} of them with an error"),
         ("left out, too long", measured.too_long),
         ("optimizer steps", measured.steps),
@@ -45,9 +39,20 @@ def model_card(base: str, config: dict[str, Any], measured: Measured) -> str:
         ("dev loss, least", "not measured" if measured.dev_loss is None else f"{measured.dev_loss:.4f}"),
         ("seconds", measured.seconds),
     ]
+
+
+def model_card(base: str, task: Task, config: dict[str, Any], measured: list[tuple[str, Any]]) -> str:
+    """The card, in Markdown with the hub's front matter.
+
+    Args:
+        base: the base model's hub id or folder.
+        task: what the model learned.
+        config: the options and fingerprints of the run.
+        measured: its figures.
+    """
     options = {**config, **config["recipe"]}
     del options["recipe"]
-    what, taken, use = _TASKS[Task(config["task"])]
+    what, taken, use = _TASKS[task]
     lines = [
         "---",
         f"base_model: {base}",
@@ -58,11 +63,11 @@ def model_card(base: str, config: dict[str, Any], measured: Measured) -> str:
         "",
         f"{what.format(base=base)} The loss was taken {taken}. Use it with `genprm verify {use}`.",
         "",
-        *_table("measured", figures),
+        *_table("measured", measured),
         "",
         *_table("option", list(options.items())),
         "",
-        "`data` and `dev` are the SHA-256 of the files. `metrics.jsonl` has every step, `loss.png` shows it.",
+        "`data` and `dev` are the SHA-256 of the files. `metrics.jsonl` has every step, and the plot shows it.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -72,6 +77,16 @@ _TASKS = {
         "A LoRA adapter for `{base}`, trained with genprm on conversations in which solutions were verified.",
         "on what the model writes: not on prompts, not on what the verifier writes for it, not on what code printed",
         "--model BASE --adapter FOLDER",
+    ),
+    Task.GRPO: (
+        "A LoRA adapter for `{base}`, trained with genprm by GRPO on its own judgements of steps.",
+        "on what the model wrote itself, with the agreement of its verdicts with the labels as reward",
+        "--model BASE --adapter FOLDER",
+    ),
+    Task.DIRECT: (
+        "A LoRA adapter for `{base}`, trained with genprm to answer each step with a mere Yes or No: a baseline.",
+        "on the verdicts of the steps up to the first error",
+        "--model BASE --adapter FOLDER --style direct",
     ),
     Task.SIGNS: (
         "A LoRA adapter for `{base}`, trained with genprm to answer each step with + or -: a discriminative baseline.",

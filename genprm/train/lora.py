@@ -6,33 +6,22 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from genprm.errors import ConfigError, InputError, ModelError
+from genprm.errors import ConfigError
 from genprm.extras import require
-from genprm.models.chat import first_line, load_tokenizer
-from genprm.models.embedded import EMBEDDED, EMBEDDED_HUB_ID, embedded_folder
 from genprm.report import write_text
 from genprm.styles.discriminative import QWEN_TAG
-from genprm.train.card import Measured, model_card
+from genprm.train.base import Base, load_for_training, open_base, save_adapter, train_to_the_end
+from genprm.train.card import Measured, figures, model_card
 from genprm.train.data import TrainingData, data_file, fitting
 from genprm.train.folder import TrainFolder, fingerprint, open_train_folder
 from genprm.train.options import Machine, TrainOptions
 from genprm.train.recipes import Recipe, Schedule
 
 LIBRARIES = ("accelerate", "datasets", "matplotlib", "peft", "torch", "transformers", "trl")
-HEADS = ["score", "classifier"]
-"""What a two-class head is called in transformers: it is trained as a whole."""
 METRICS = "metrics.jsonl"
 LOSS_PLOT = "loss.png"
-
-
-class _Base(NamedTuple):
-    """The model to train, before it is loaded."""
-
-    source: str
-    tokenizer: Any
-    new_tokens: bool
 
 
 def train(
@@ -65,7 +54,7 @@ def train(
     if options.packing and options.task.has_head:
         raise ConfigError("--packing does not go with a head")
     require("train", LIBRARIES)
-    base = _open_base(options)
+    base = open_base(options.base, options.max_length, QWEN_TAG if options.task.has_head else None)
     paths = [data_file(path) for path in (data, dev) if path]
     config = options.model_dump(mode="json")
     config |= dict(zip(("data", "dev"), [*map(fingerprint, paths), None], strict=False))
@@ -78,60 +67,11 @@ def train(
     with open_train_folder(folder, config) as place:
         begun = time.monotonic()
         trainer = _trainer(base, options, machine, place, *parts)
-        if checkpoint := place.last_checkpoint:
-            say(f"going on from step {checkpoint.name.rpartition('-')[2]}")
-        try:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
-                raise
-            raise ModelError(
-                "out of memory: lower --micro-batch or --max-length, or take --activation-checkpointing"
-            ) from error
+        train_to_the_end(trainer, place.last_checkpoint, say)
         measured = _measured(trainer, parts, time.monotonic() - begun)
         if trainer.is_world_process_zero():
             _save(trainer, base, place, options, config, measured)
     return measured
-
-
-def _open_base(options: TrainOptions) -> _Base:
-    from transformers import AutoConfig
-
-    source = str(embedded_folder()) if options.base == EMBEDDED else options.base
-    tokenizer = load_tokenizer(source)
-    try:
-        room = AutoConfig.from_pretrained(source).get_text_config().max_position_embeddings
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"the model {options.base!r} cannot be loaded: {first_line(error)}") from error
-    if options.max_length > room:
-        raise InputError(f"--max-length {options.max_length}: the context of {options.base} is {room} tokens")
-    added = 0
-    if options.task.has_head:
-        added = tokenizer.add_special_tokens({"additional_special_tokens": [QWEN_TAG]})
-    return _Base(source, tokenizer, bool(added))
-
-
-def _model(base: _Base, options: TrainOptions, gpu: bool) -> Any:
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
-
-    dtype = torch.bfloat16 if gpu else torch.float32
-    try:
-        if options.task.has_head:
-            model = AutoModelForTokenClassification.from_pretrained(base.source, dtype=dtype, num_labels=2)
-        else:
-            model = AutoModelForCausalLM.from_pretrained(base.source, dtype=dtype)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"the model {options.base!r} cannot be loaded: {first_line(error)}") from error
-    if base.new_tokens:
-        model.resize_token_embeddings(len(base.tokenizer))
-    recipe = options.recipe
-    lora = LoraConfig(
-        r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, target_modules="all-linear",
-        exclude_modules=HEADS, task_type="TOKEN_CLS" if options.task.has_head else "CAUSAL_LM",
-    )  # fmt: skip
-    return get_peft_model(model, lora)
 
 
 def _arguments(options: TrainOptions, machine: Machine, place: TrainFolder, train: TrainingData, looks: bool) -> Any:
@@ -152,7 +92,7 @@ def _arguments(options: TrainOptions, machine: Machine, place: TrainFolder, trai
         max_length=options.max_length if options.packing else None,
         packing=options.packing,
         activation_checkpointing=machine.activation_checkpointing,
-        bf16=gpu,
+        bf16=gpu or options.mixed,
         use_cpu=not gpu,
         seed=options.seed,
         data_seed=options.seed,
@@ -182,7 +122,7 @@ def _schedule(recipe: Recipe) -> str:
 
 
 def _trainer(
-    base: _Base,
+    base: Base,
     options: TrainOptions,
     machine: Machine,
     place: TrainFolder,
@@ -208,7 +148,7 @@ def _trainer(
     arguments = _arguments(options, machine, place, train, looks=held_out is not None)
     sets = [Dataset.from_list([example._asdict() for example in part.examples]) for part in (train, held_out) if part]
     given: dict[str, Any] = {
-        "model": _model(base, options, gpu=not arguments.use_cpu),
+        "model": load_for_training(base, options.recipe, options.max_length, options.start, head=options.task.has_head),
         "args": arguments,
         "train_dataset": sets[0],
         "eval_dataset": sets[1] if held_out else None,
@@ -222,12 +162,6 @@ def _trainer(
         trainer = trl.SFTTrainer(**given)
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or any(
-        words in str(error) for words in ("out of memory", "can't allocate memory")
-    )
 
 
 def _measured(trainer: Any, parts: list[TrainingData], seconds: float) -> Measured:
@@ -250,26 +184,22 @@ def _measured(trainer: Any, parts: list[TrainingData], seconds: float) -> Measur
 
 def _save(
     trainer: Any,
-    base: _Base,
+    base: Base,
     place: TrainFolder,
     options: TrainOptions,
     config: dict[str, Any],
     measured: Measured,
 ) -> None:
-    from genprm.train.progress import draw_losses
+    from genprm.train.progress import draw_history
 
     staged = place.checkpoints / "finished"
-    name = EMBEDDED_HUB_ID if options.base == EMBEDDED else options.base
     if options.task.has_head:
         trainer.model.merge_and_unload().save_pretrained(staged)
         base.tokenizer.save_pretrained(staged)
     else:
-        trainer.model.save_pretrained(staged)
-        saved = staged / "adapter_config.json"  # it names the folder that the base was loaded from
-        text = json.dumps({**json.loads(saved.read_text()), "base_model_name_or_path": name}, indent=1)
-        write_text(saved, text + "\n")
+        save_adapter(trainer.model, base, staged)
     history = trainer.state.log_history
     write_text(place.path / METRICS, "".join(json.dumps(entry) + "\n" for entry in history))
-    draw_losses(history, place.path / LOSS_PLOT)
-    write_text(staged / "README.md", model_card(name, config, measured))
+    draw_history(history, place.path / LOSS_PLOT, "loss", "loss per token")
+    write_text(staged / "README.md", model_card(base.name, options.task, config, figures(measured)))
     place.finish(staged)

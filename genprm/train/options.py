@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from genprm.budget import Budget
 from genprm.models.embedded import EMBEDDED
 from genprm.records import Record
-from genprm.train.recipes import Positive, Recipe
+from genprm.train.recipes import GRPORecipe, Positive, Recipe
 from genprm.train.tasks import Task
 
 
@@ -13,12 +14,16 @@ class TrainOptions(Record):
 
     task: Task = Task.SFT
     base: str = EMBEDDED
+    start: str | None = None
+    """The folder of an adapter to go on from; the recipe's rank, alpha and dropout are then the adapter's."""
     recipe: Recipe = Recipe()
     max_length: Positive = 2048
     """Most tokens of a conversation; longer ones are left out."""
     packing: bool = False
     """Put several conversations into one sequence of ``max_length`` tokens."""
     limit: Positive | None = None
+    mixed: bool = False
+    """On a CPU, multiply in bfloat16 and keep the weights in float32. On a GPU all is bfloat16 anyway."""
     seed: int = 0
     eval_every: Positive | None = None
     """Steps between two looks at the dev file. Default: ten looks."""
@@ -35,3 +40,23 @@ class Machine(Record):
     """Compute activations twice, and keep fewer of them: less memory, a third more time."""
     save_every: Positive = 50
     """Steps between two checkpoints."""
+
+
+class GRPOOptions(Record):
+    """Everything that decides what a training by reinforcement comes to."""
+
+    base: str = EMBEDDED
+    start: str | None = None
+    """The folder of an adapter to go on from, one that writes the format: a model that does not gets no reward."""
+    recipe: GRPORecipe = GRPORecipe()
+    code: bool = True
+    """Whether the model is let write code."""
+    budget: Budget = Budget(step_tokens=512, analysis_tokens=384)
+    """Of one judgement."""
+    max_length: Positive = 2048
+    """Most tokens of a question; longer ones are left out."""
+    mixed: bool = False
+    limit: Positive | None = None
+    seed: int = 0
+    eval_every: Positive | None = None
+    """Steps between two looks at the dev file. Default: five looks."""

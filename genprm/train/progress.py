@@ -13,9 +13,14 @@ from genprm.progress import LiveProgress
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
-    """The trainer's steps as our progress line."""
+    """The trainer's steps as our progress line.
 
-    def __init__(self) -> None:
+    Args:
+        figure: the trainer's name for what is shown; with ``eval_`` before it, for the same on the dev file.
+    """
+
+    def __init__(self, figure: str = "loss") -> None:
+        self._figure = figure
         self._live: LiveProgress | None = None
         self._dev = ""
 
@@ -25,33 +30,55 @@ class Progress(TrainerCallback):  # type: ignore[misc]
             self._live.__enter__()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
-        if "eval_loss" in logs:
-            self._dev = f", dev loss {logs['eval_loss']:.4f}"
-        if self._live and "loss" in logs:
+        if f"eval_{self._figure}" in logs:
+            self._dev = f", dev {self._figure} {logs[f'eval_{self._figure}']:.4f}"
+        if self._live and self._figure in logs:
             self._live.row_done()
-            self._live.show(f"loss {logs['loss']:.4f}{self._dev}")
+            self._live.show(f"{self._figure} {logs[self._figure]:.4f}{self._dev}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._live:
             self._live.__exit__(None, None, None)
 
 
-def draw_losses(history: Sequence[dict[str, Any]], path: Path) -> None:
-    """The losses over the steps.
+class Agreed(TrainerCallback):  # type: ignore[misc]
+    """Stops a training by reinforcement when its groups have ceased to differ: then there is no gradient left.
+
+    Args:
+        figure: the trainer's name for the share of groups without a difference.
+        share: from which on it stops ...
+        window: ... as the mean over so many steps.
+    """
+
+    def __init__(self, figure: str, share: float, window: int) -> None:
+        self._figure = figure
+        self._share = share
+        self._window = window
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
+        flat = [entry[self._figure] for entry in state.log_history if self._figure in entry][-self._window :]
+        if len(flat) == self._window and sum(flat) / self._window >= self._share:
+            control.should_training_stop = True
+
+
+def draw_history(history: Sequence[dict[str, Any]], path: Path, figure: str, label: str) -> None:
+    """A figure over the steps.
 
     Args:
         history: the trainer's log.
         path: a PNG file.
+        figure: the trainer's name for it.
+        label: of the axis.
 
     Raises:
         ConfigError: matplotlib is not installed.
         OutputError: the picture cannot be written.
     """
     with picture(path, 6, 3.5) as axes:
-        for name, label in (("loss", "training"), ("eval_loss", "dev")):
+        for name, title in ((figure, "training"), (f"eval_{figure}", "dev")):
             points = [(entry["step"], entry[name]) for entry in history if name in entry]
             if points:
-                axes.plot(*zip(*points, strict=True), label=label, marker="." if name == "eval_loss" else None)
+                axes.plot(*zip(*points, strict=True), label=title, marker="." if title == "dev" else None)
         axes.set_xlabel("step")
-        axes.set_ylabel("loss per token")
+        axes.set_ylabel(label)
         axes.legend()

@@ -1,4 +1,4 @@
-"""What a verifier can be trained to do: to argue, to say + or -, or to be read by a head."""
+"""What a verifier can be trained to do: to argue, to say Yes or No, or + or -, or to be read by a head."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 from genprm.errors import InputError
 from genprm.models.chat import render_chat
-from genprm.records import NO_ERROR, Solution
+from genprm.records import NO_ERROR, Solution, Verdict
 from genprm.rows import iterate_solutions
 from genprm.styles.discriminative import BAD, GOOD, QWEN_TAG, answered, marked
-from genprm.train.record import ChatMessage, TrainingRecord, read_records
+from genprm.styles.genprm import DIRECT_OPENING, JUDGEMENT_END, directly_judged
+from genprm.train.record import ASSISTANT, ChatMessage, Masked, read_records
 from genprm.train.tokens import IGNORED, Example, encode
 
 WRONG, RIGHT = 0, 1
@@ -23,6 +24,10 @@ class Task(str, Enum):
 
     SFT = "sft"
     """To write what stands in the answers."""
+    GRPO = "grpo"
+    """The same by reinforcement, from labels alone: `genprm.train.grpo`."""
+    DIRECT = "direct"
+    """To judge each step by Yes or No at once: the style `direct`. The baseline that differs by the rationale alone."""
     SIGNS = "signs"
     """To answer each step with + or -: RLHFlow's format. The baseline that keeps the language model."""
     HEAD = "head"
@@ -42,10 +47,11 @@ class Task(str, Enum):
         """
         if self is Task.SFT:
             for record in read_records(path, limit):
-                yield encode(tokenizer, record), record.label
+                yield encode(tokenizer, record.messages, record.masked), record.label
             return
+        example = {Task.DIRECT: _direct, Task.SIGNS: _signs, Task.HEAD: _marks}[self]
         for solution in iterate_solutions(path, limit):
-            yield (_signs if self is Task.SIGNS else _marks)(tokenizer, *_judged(path, solution)), solution.label or 0
+            yield example(tokenizer, *_judged(path, solution)), solution.label or 0
 
 
 def _judged(path: str, solution: Solution) -> tuple[Solution, list[bool]]:
@@ -58,16 +64,24 @@ def _judged(path: str, solution: Solution) -> tuple[Solution, list[bool]]:
     return seen, [True] * solution.label + [False]
 
 
+def _direct(tokenizer: Any, solution: Solution, right: Sequence[bool]) -> Example:
+    verdicts = [Verdict.CORRECT if each else Verdict.INCORRECT for each in right]
+    turns, masked = list[ChatMessage](), list[Masked]()
+    for turn in directly_judged(solution.problem, solution.steps, verdicts):
+        if turn["role"] == ASSISTANT:
+            start = len(DIRECT_OPENING)
+            end = len(turn["content"]) - len(JUDGEMENT_END)
+            place = len(turns)
+            masked += [
+                Masked(message=place, start=0, end=start), Masked(message=place, start=end, end=len(turn["content"])),
+            ]  # fmt: skip
+        turns.append(ChatMessage(**turn))
+    return encode(tokenizer, turns, masked)
+
+
 def _signs(tokenizer: Any, solution: Solution, right: Sequence[bool]) -> Example:
     signs = [GOOD if each else BAD for each in right]
-    turns = tuple(ChatMessage(**turn) for turn in answered(solution.problem, solution.steps, signs))
-    return encode(
-        tokenizer,
-        TrainingRecord(
-            id=solution.id, style="discriminative", messages=turns, masked=(), problem=solution.problem,
-            steps=solution.steps, label=NO_ERROR if all(right) else len(right) - 1, model="labels",
-        ),
-    )  # fmt: skip
+    return encode(tokenizer, [ChatMessage(**turn) for turn in answered(solution.problem, solution.steps, signs)])
 
 
 def _marks(tokenizer: Any, solution: Solution, right: Sequence[bool]) -> Example:

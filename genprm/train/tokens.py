@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from genprm.errors import ModelError
 from genprm.models.chat import render_chat
-from genprm.train.record import ASSISTANT, ChatMessage, TrainingRecord
+from genprm.train.record import ASSISTANT, ChatMessage, Masked
 
 IGNORED = -100
 """The label of a token that the loss leaves out."""
@@ -30,30 +30,37 @@ class Example(NamedTuple):
         return sum(label != IGNORED for label in self.labels)
 
 
-def encode(tokenizer: Any, record: TrainingRecord) -> Example:
-    """The tokens of a record, by the tokenizer's own chat template.
+def encode(tokenizer: Any, messages: Sequence[ChatMessage], masked: Sequence[Masked] = ()) -> Example:
+    """The tokens of a conversation, by the tokenizer's own chat template.
+
+    Args:
+        tokenizer: the model's.
+        messages: the conversation.
+        masked: what of its answers is no target, in order.
 
     Raises:
         ModelError: there is no template, or it does not keep what stands in the answers.
     """
     example = Example([], [])
-    for text, is_target in pieces(tokenizer, record):
+    for text, is_target in pieces(tokenizer, messages, masked):
         tokens = tokenizer.encode(text, add_special_tokens=False)
         example.input_ids.extend(tokens)
         example.labels.extend(tokens if is_target else [IGNORED] * len(tokens))
     return example
 
 
-def pieces(tokenizer: Any, record: TrainingRecord) -> Iterator[tuple[str, bool]]:
+def pieces(
+    tokenizer: Any, messages: Sequence[ChatMessage], masked: Sequence[Masked] = ()
+) -> Iterator[tuple[str, bool]]:
     """The rendered conversation, cut where the model begins or ends to write; whether each piece is its own.
 
     The token that ends a turn is the model's where it wrote the turn's last character: it has to stop by itself.
     """
-    chat = [turn.model_dump() for turn in record.messages]
+    chat = [turn.model_dump() for turn in messages]
     whole = _render(tokenizer, chat)
     end_of_turn = tokenizer.eos_token
     at = 0
-    for index, turn in enumerate(record.messages):
+    for index, turn in enumerate(messages):
         if turn.role != ASSISTANT:
             continue
         opening = render_chat(tokenizer, chat[:index], "")
@@ -62,7 +69,7 @@ def pieces(tokenizer: Any, record: TrainingRecord) -> Iterator[tuple[str, bool]]
                 f"the chat template of {tokenizer.name_or_path} changes what stands in an answer: not to be trained on"
             )
         yield whole[at : len(opening)], False
-        own = list(_own(turn, [(place.start, place.end) for place in record.masked if place.message == index]))
+        own = list(_own(turn, [(place.start, place.end) for place in masked if place.message == index]))
         at = len(opening) + len(turn.content)
         if own[-1][1] and whole.startswith(end_of_turn, at):
             own[-1] = (own[-1][0] + end_of_turn, True)

@@ -21,16 +21,18 @@ from genprm.options import ModelOptions, open_sandbox
 from rationale_synth.cli.engine import LIBRARIES, Actors, Decontaminate, Engine, EngineOption, RayAddress
 from rationale_synth.cli.table import print_figures
 from rationale_synth.consensus import Filter
+from rationale_synth.families import family_plants
 from rationale_synth.gold_critic import GoldCritic
 from rationale_synth.jobs import take_input
 from rationale_synth.overlap import Decontaminated
-from rationale_synth.planted import Planted
+from rationale_synth.planted import Kind, Planted
 from rationale_synth.ray_engine import Cluster, SynthWorker, run_on_ray
 from rationale_synth.run_folder import RunFolder
 from rationale_synth.synth_job import SynthProgress, open_synth_run, read_labelled, run_synth_job, write_data
 from rationale_synth.synthesize import SynthOptions, SynthStyle
 from rationale_synth.validate import Line, labelled, plants, worked_solutions
 from rationale_synth.validate import validate as check_synthesis
+from rationale_synth.voice import voiced
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder of the data; an interrupted run goes on there.")]
 
@@ -121,6 +123,10 @@ def plant(
     errors: Annotated[
         int | None, typer.Option(min=1, help="Most planted errors per solution. Default: one of every kind.")
     ] = None,
+    families: Annotated[
+        int, typer.Option(min=0, help="Problems of our own families beside them: algebra, counting, geometry ...")
+    ] = 0,
+    reword: Annotated[bool, typer.Option("--reword", help="Put the solutions as language models write them.")] = False,
     decontaminate: Decontaminate = None,
     sandbox: shared.SandboxOption = "docker",
     seed: shared.Seed = 0,
@@ -135,10 +141,11 @@ def plant(
         solutions, unusable = worked_solutions(source, limit)
         if unusable:
             say(f"{unusable} of {unusable + len(solutions)} solutions cannot be worked out anew, and are left out")
-        kept = Decontaminated(solutions, decontaminate or [])
-        planted = list(plants(kept, seed, errors))
+        every = [*plants(solutions, seed, errors), *family_plants(families, seed, errors or len(Kind))]
+        kept = Decontaminated([voiced(each, seed) for each in every] if reword else every, decontaminate or [])
+        planted = list(kept)
         if decontaminate:
-            say(f"{kept.dropped} problems are also in an evaluation file, and are left out")
+            say(f"{kept.dropped} solutions are of problems in an evaluation file, and are left out")
         options = SynthOptions(tries=1, balance=balance, seed=seed)
         mark = take_input(map(labelled, planted), output)
         folder = open_synth_run(output, options, GoldCritic.name, mark)

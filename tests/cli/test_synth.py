@@ -70,6 +70,21 @@ def test_planted_data(cli: Cli, tmp_path: Path):
     assert sum(record["label"] == -1 for record in records) == sum(record["label"] == 0 for record in records) == 4
 
 
+def test_planted_data_of_our_own_families_in_other_words(cli: Cli, tmp_path: Path):
+    row = {"question": "Pens cost $2. Tom buys 5. What does he pay?", "answer": "He pays 2*5=$<<2*5=10>>10.\n#### 10"}
+    (tmp_path / "worked.jsonl").write_text(json.dumps(row) + "\n")
+    arguments = ("synth", "plant", "worked.jsonl", "--errors", 1, "--no-balance", *LOCAL)
+    assert cli(*arguments, "-o", "data", "--families", 50, "--reword").returncode == 0
+    assert cli(*arguments, "-o", "plain").returncode == 0
+    found = [(tmp_path / name / "train.jsonl").read_text().splitlines() for name in ("data", "plain")]
+    data, plain = [[json.loads(line) for line in lines] for lines in found]
+    assert (len(data), len(plain)) == (102, 2)
+    assert sum(record["label"] == -1 for record in data) == 51
+    assert {record["problem"] for record in plain} < {record["problem"] for record in data}
+    assert not {record["steps"][0] for record in plain} >= {record["steps"][0] for record in data[:2]}
+    assert any("import math" in turn["content"] for record in data for turn in record["messages"])
+
+
 def test_planted_data_without_what_is_evaluated_on(cli: Cli, tmp_path: Path):
     worked = "He pays {0}*6=$<<{0}*6={1}>>{1}.\n#### {1}"
     rows = [
@@ -82,7 +97,7 @@ def test_planted_data_without_what_is_evaluated_on(cli: Cli, tmp_path: Path):
     arguments = ("synth", "plant", "worked.jsonl", "-o", "data", "--decontaminate", "test.jsonl", *LOCAL)
     done = cli(*arguments, "--errors", 1, "--no-balance")
     assert done.returncode == 0, done.stderr
-    assert "1 problems are also in an evaluation file, and are left out" in done.stderr
+    assert "2 solutions are of problems in an evaluation file, and are left out" in done.stderr
     records = [json.loads(line) for line in (tmp_path / "data" / "train.jsonl").read_text().splitlines()]
     assert len(records) == 4
     assert not any("hens" in record["problem"] for record in records)

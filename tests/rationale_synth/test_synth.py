@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +33,7 @@ from rationale_synth.synthesize import Synthesizer, SynthOptions, SynthRecord, S
 from rationale_synth.thinkprm import read_chain
 from rationale_synth.transcript import Transcript, genprm_transcript
 from rationale_synth.validate import labelled, plants, validate, worked_solutions
+from rationale_synth.voice import voiced
 from rationale_synth.worked import read_worked
 from sandbox import Sandbox, SandboxLostError
 
@@ -48,6 +51,20 @@ async def synthesize(
     return await Synthesizer(model, sandbox, options or SynthOptions(tries=1)).synthesize(
         labelled(planted), Memory(**notes)
     )
+
+
+def proves(planted: Planted) -> bool:
+    """Whether the checks find every claim right up to the error, and the last one of the error wrong."""
+    said = [[_true(check.code) for check in checks] for checks in planted.checks]
+    before = said if planted.label == NO_ERROR else said[:-1]
+    return all(all(each) for each in before) and (planted.label == NO_ERROR or said[-1][-1] is False)
+
+
+def _true(code: str) -> bool:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})
+    return printed.getvalue().split()[-1] == "True"
 
 
 def masked_texts(transcript: Transcript) -> list[str]:
@@ -99,8 +116,25 @@ def test_a_planted_error_is_the_first_and_the_only_one(planted: Planted):
         return
     assert planted.steps[: planted.label] == right.steps[: planted.label]
     assert planted.steps[planted.label] != right.steps[planted.label]
-    assert planted.claims[planted.label] != planted.rights[planted.label]
+    assert proves(planted)
     assert not planted.steps[-1].endswith(f"The answer is {right.answer}.")
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.id)
+def test_other_words_for_the_same_solution(planted: Planted):
+    for seed in range(4):
+        told = voiced(planted, seed)
+        assert voiced(planted, seed) == told
+        assert proves(told)
+        assert (told.problem, told.kind, told.answer) == (planted.problem, planted.kind, planted.answer)
+        assert (told.label == NO_ERROR) is (planted.label == NO_ERROR)
+        assert len(told.checks) == (len(told.steps) if told.label == NO_ERROR else told.label + 1)
+        assert [check for checks in told.checks for check in checks] == [
+            check for checks in planted.checks for check in checks
+        ]
+        for step, checks in zip(told.steps, told.checks, strict=False):
+            assert all(check.claim in step for check in checks)
+    assert len({voiced(planted, seed).steps for seed in range(8)}) > 4
 
 
 def test_every_kind_can_be_planted():
@@ -164,7 +198,7 @@ async def test_what_is_kept_says_what_the_model_did_not_write(local_sandbox: San
     assert [f"boxed{{{word}}}" in answer for word, answer in zip(words, answers, strict=True)] == [True] * judged
     masked = masked_texts(kept)
     outputs = [text for text in masked if text.startswith("[Code Output]\n\n```\n") and text.endswith("\n```\n")]
-    assert len(outputs) == sum(check is not None for check in planted.checks)
+    assert len(outputs) == judged
     assert masked.count(JUDGEMENT) == masked.count(JUDGEMENT_END) == judged
     assert masked.count(VERIFY) == len(outputs)
     assert all(text.count("[Code Output]") == 1 for text in answers if "```python" in text)

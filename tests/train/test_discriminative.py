@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from genprm.errors import ConfigError, InputError
 from genprm.models.base import ModelBackend
 from genprm.models.reward_head import RewardHead
 from genprm.models.transformers_backend import TransformersModel
-from genprm.styles import Discriminative, PRMFormat
+from genprm.styles import Direct, Discriminative, PRMFormat, Style
 from genprm.styles.discriminative import QWEN_TAG
 from genprm.train.lora import train
 from genprm.train.options import TrainOptions
@@ -22,6 +23,12 @@ from genprm.train.tasks import Task
 from genprm.train.tokens import IGNORED
 
 pytestmark = pytest.mark.model
+STYLES = {
+    Task.DIRECT: Direct(),
+    Task.SIGNS: Discriminative(PRMFormat.RLHFLOW),
+    Task.HEAD: Discriminative(PRMFormat.QWEN),
+}
+"""How what comes of each task is asked."""
 RECIPE = Recipe(epochs=30, batch=4, learning_rate=1e-2, rank=8)
 """Enough for the tiny model to see what tells a wrong step."""
 
@@ -58,6 +65,11 @@ def test_the_signs_of_the_steps_up_to_the_first_error(tokenizer: Any, rows: Path
     assert {text for row in found for text, _ in row} == {"+", "-", tokenizer.eos_token}
 
 
+def test_the_verdicts_of_the_steps_up_to_the_first_error(tokenizer: Any, rows: Path):
+    found = targets(tokenizer, Task.DIRECT, rows)
+    assert [[text for text, _ in row] for row in found] == [["Yes", "Yes", "Yes"], ["No"], ["Yes", "No"]]
+
+
 def test_the_marks_of_the_steps_up_to_the_first_error(tokenizer: Any, rows: Path):
     from copy import deepcopy
 
@@ -67,28 +79,25 @@ def test_the_marks_of_the_steps_up_to_the_first_error(tokenizer: Any, rows: Path
     assert targets(marking, Task.HEAD, rows) == [[(tag, 1)] * 3, [(tag, 0)], [(tag, 1), (tag, 0)]]
 
 
-async def scores(model: ModelBackend, prm_format: PRMFormat) -> list[list[float | None]]:
-    verifier = AsyncVerifier(model, None, style=Discriminative(prm_format))
+async def scores(model: ModelBackend, style: Style) -> list[list[float | None]]:
+    verifier = AsyncVerifier(model, None, style=style)
     reports = [await verifier.verify_solution(Solution(**solution(number))) for number in (0, 1, 2)]
     await model.close()
     return [[step.score for step in report.steps] for report in reports]
 
 
-@pytest.mark.parametrize("task", [Task.SIGNS, Task.HEAD])
+@pytest.mark.parametrize("task", list(STYLES))
 async def test_it_tells_right_from_wrong_afterwards(rows: Path, tiny: Path, tmp_path: Path, task: Task):
     options = TrainOptions(base=str(tiny), task=task, recipe=RECIPE)
     measured = train(str(rows), tmp_path / "out", options, say=lambda _: None)
     assert measured.final_loss < measured.first_loss
-    if task is Task.HEAD:
-        none, first, second = await scores(RewardHead.load(str(tmp_path / "out")), PRMFormat.QWEN)
-    else:
-        model = TransformersModel.load(str(tiny), str(tmp_path / "out"))
-        none, first, second = await scores(model, PRMFormat.RLHFLOW)
+    load = RewardHead.load if task.has_head else partial(TransformersModel.load, str(tiny))
+    none, first, second = await scores(load(str(tmp_path / "out")), STYLES[task])
     assert first[0] < none[0]
     assert second[1] < none[1]
     assert first[0] < 0.5
     assert none[0] > 0.5
-    assert "discriminative baseline" in (tmp_path / "out" / "README.md").read_text()
+    assert "baseline" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_no_labels(tiny: Path, tmp_path: Path):

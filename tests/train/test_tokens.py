@@ -29,10 +29,14 @@ def conversation(*contents: str, masked: tuple[Masked, ...] = ()) -> TrainingRec
     )
 
 
+def chat(one: TrainingRecord) -> tuple[tuple[ChatMessage, ...], tuple[Masked, ...]]:
+    return one.messages, one.masked
+
+
 def targets(tokenizer: Any, one: TrainingRecord) -> list[str]:
     """The runs of tokens that the loss looks at, as text."""
     runs: list[list[int]] = [[]]
-    example = encode(tokenizer, one)
+    example = encode(tokenizer, *chat(one))
     for token, label in zip(example.input_ids, example.labels, strict=True):
         if label == IGNORED:
             runs.append([])
@@ -54,7 +58,7 @@ def test_the_loss_is_on_what_the_model_writes(tokenizer: Any):
 
 def test_token_by_token(tokenizer: Any):
     one = conversation("2 + 2?", "It is 4.\n[out]\nYes", masked=(Masked(message=1, start=8, end=15),))
-    example = encode(tokenizer, one)
+    example = encode(tokenizer, *chat(one))
     shown = [
         (tokenizer.decode([token]), label != IGNORED)
         for token, label in zip(example.input_ids, example.labels, strict=True)
@@ -70,7 +74,7 @@ def test_token_by_token(tokenizer: Any):
 
 
 def test_a_turn_that_the_verifier_ends_does_not_teach_the_end(tokenizer: Any):
-    example = encode(tokenizer, record(1, steps=1))
+    example = encode(tokenizer, *chat(record(1, steps=1)))
     assert tokenizer.eos_token_id in example.input_ids
     assert tokenizer.eos_token_id not in example.labels
 
@@ -78,10 +82,10 @@ def test_a_turn_that_the_verifier_ends_does_not_teach_the_end(tokenizer: Any):
 def test_the_model_begins_to_write_behind_the_token_that_it_saw_in_training(tokenizer: Any):
     """A prompt that ends in a space ends in a token of its own, which it would not be in the whole text."""
     one = record(17, steps=3)
-    ids = encode(tokenizer, one).input_ids
-    chat = [turn.model_dump() for turn in one.messages]
+    ids = encode(tokenizer, *chat(one)).input_ids
+    turns = [turn.model_dump() for turn in one.messages]
     rendered, at, ends = "", 0, list[int]()
-    for text, is_target in pieces(tokenizer, one):
+    for text, is_target in pieces(tokenizer, *chat(one)):
         if is_target:
             ends.append(tokenizer.encode(rendered, add_special_tokens=False)[-1])
             assert ends[-1] == ids[at - 1], rendered[-60:]
@@ -90,7 +94,7 @@ def test_the_model_begins_to_write_behind_the_token_that_it_saw_in_training(toke
     assert len(ends) == 3 * 4
     assert tokenizer.decode(ends[0]) == " "
     turn = one.messages[2].content
-    asked = render_chat(tokenizer, chat[:2], ANALYZE.format(step=1))
+    asked = render_chat(tokenizer, turns[:2], ANALYZE.format(step=1))
     assert rendered.startswith(asked)
     assert turn.startswith(ANALYZE.format(step=1))
     for part in (VERIFY, OUTPUT_OPEN + JUDGEMENT, JUDGEMENT_END):
@@ -109,9 +113,9 @@ def test_nothing_is_lost_between_the_pieces(tokenizer: Any, question: str, parts
             masked.append(Masked(message=1, start=at, end=at + len(text)))
         at += len(text)
     one = conversation(question, "".join(text for text, _ in parts), masked=tuple(masked))
-    chat = [turn.model_dump() for turn in one.messages]
-    found = list(pieces(tokenizer, one))
-    assert "".join(text for text, _ in found) == tokenizer.apply_chat_template(chat, tokenize=False)
+    turns = [turn.model_dump() for turn in one.messages]
+    found = list(pieces(tokenizer, *chat(one)))
+    assert "".join(text for text, _ in found) == tokenizer.apply_chat_template(turns, tokenize=False)
     own = "".join(text for text, is_target in found if is_target).removesuffix(tokenizer.eos_token)
     assert own == "".join(text for text, is_given in parts if not is_given)
 
@@ -125,7 +129,7 @@ def test_a_template_that_rewrites_answers_is_refused(tokenizer: Any):
         "{% if add_generation_prompt %}[assistant]{% endif %}"
     )
     with pytest.raises(ModelError, match="changes what stands in an answer"):
-        encode(other, conversation("2 + 2?", " 4 "))
+        encode(other, conversation("2 + 2?", " 4 ").messages)
 
 
 def test_no_template(tokenizer: Any):
@@ -134,4 +138,4 @@ def test_no_template(tokenizer: Any):
     other = deepcopy(tokenizer)
     other.chat_template = None
     with pytest.raises(ModelError, match="has no chat template"):
-        encode(other, record(1))
+        encode(other, *chat(record(1)))

@@ -1,0 +1,1 @@
+"""Experiments: what was trained and compared, each in one script that can be run again."""

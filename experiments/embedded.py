@@ -1,0 +1,102 @@
+"""The recipe of the embedded verifier, and of the two baselines that do not reason, on the same solutions.
+
+    python -m experiments.embedded DATA -o RUN [--only genprm|direct|signs]
+
+Worked solutions of GSM8K's training split and of our own families get planted errors (`genprm synth plant`), reworded;
+the records train a LoRA adapter for SmolLM2-135M-Instruct (`genprm train`). Problems that share ten words in a row with
+any evaluation file, or with a bundled problem, are left out. DATA has the folders gsm8k, math, processbench_dev,
+mr_gsm8k_dev and best_of_n_dev. RUN/manifest.json says what was run on what, and for how long; the same command goes on
+where it was cut off. The shipped adapter is RUN/genprm, copied to genprm/adapters/smollm2-135m.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from genprm.demo import demo_path
+from genprm.train.folder import fingerprint
+
+SEED = 0
+TRAIN_ROWS = 1100
+"""GSM8K's first rows; a little more than half of them can be worked out anew."""
+DEV_ROWS = 60
+"""GSM8K's last rows."""
+TRAIN_FAMILIES, DEV_FAMILIES = 150, 10
+EVALUATION = (
+    "processbench_dev/gsm8k.jsonl", "processbench_dev/math.jsonl", "processbench_dev/olympiadbench.jsonl",
+    "processbench_dev/omnimath.jsonl", "mr_gsm8k_dev/mr_gsm8k.jsonl", "gsm8k/test.jsonl", "math/math500_test.jsonl",
+    "best_of_n_dev/gsm8k.jsonl", "best_of_n_dev/math500.jsonl",
+)  # fmt: skip
+"""Whatever is measured on: no problem of theirs may be trained on."""
+RECIPE = (
+    "--epochs", "1", "--batch", "8", "--learning-rate", "1e-3", "--schedule", "linear", "--warmup", "0.05",
+    "--rank", "16", "--alpha", "16", "--max-length", "768", "--mixed", "--seed", str(SEED), "--save-every", "20",
+)  # fmt: skip
+KINDS = {
+    "genprm": ("sft",),
+    "direct": ("discriminative", "--variant", "direct"),
+    "signs": ("discriminative", "--variant", "signs"),
+}
+"""What is trained, and by which command."""
+
+
+def main() -> None:
+    """Make the data, train, and write down what was done."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--only", choices=sorted(KINDS), action="append")
+    chosen = parser.parse_args()
+    run: Path = chosen.output
+    run.mkdir(parents=True, exist_ok=True)
+    log = Log(run / "manifest.json")
+    evaluation = [str(chosen.data / name) for name in EVALUATION] + [str(demo_path())]
+    source = chosen.data / "gsm8k/train.jsonl"
+    log.inputs([str(source), *evaluation])
+    lines = source.read_text().splitlines(keepends=True)
+    for name, rows, families, seed in (
+        ("train", lines[:TRAIN_ROWS], TRAIN_FAMILIES, SEED),
+        ("dev", lines[-DEV_ROWS:], DEV_FAMILIES, SEED + 1),
+    ):
+        (run / f"{name}.jsonl").write_text("".join(rows))
+        options = ["--errors", "1", "--no-balance", "--reword", "--families", str(families), "--seed", str(seed)]
+        spared = [part for file in evaluation for part in ("--decontaminate", file)]
+        if not (run / f"{name}-data" / "README.md").exists():
+            log.genprm("synth", "plant", run / f"{name}.jsonl", "-o", run / f"{name}-data", *options, *spared)
+    for kind in chosen.only or KINDS:
+        if not (run / kind / "README.md").exists():
+            log.genprm("train", *KINDS[kind], run / "train-data", "-o", run / kind, *RECIPE)
+
+
+class Log:
+    """What was run, on what, and for how long."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found = json.loads(path.read_text()) if path.exists() else {"inputs": {}, "commands": []}
+        self._found["machine"] = f"{platform.machine()}, Python {platform.python_version()}"
+        self._found["versions"] = {name: version(name) for name in ("torch", "transformers", "peft", "trl")}
+
+    def inputs(self, files: list[str]) -> None:
+        """Note the fingerprints of files."""
+        self._found["inputs"] = {"/".join(Path(file).parts[-2:]): fingerprint(file) for file in files}
+
+    def genprm(self, *arguments: object) -> None:
+        """Run a command of ours, and note it with its time."""
+        words = [str(argument) for argument in arguments]
+        begun = time.monotonic()
+        subprocess.run([Path(sys.executable).with_name("genprm"), *words], check=True)
+        seconds = round(time.monotonic() - begun, 1)
+        self._found["commands"].append({"command": " ".join(["genprm", *words]), "seconds": seconds})
+        self._path.write_text(json.dumps(self._found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""The model that is trained, before and after: opened, wrapped in LoRA, and what came of it saved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from genprm.errors import InputError, ModelError
+from genprm.models.chat import first_line, load_tokenizer
+from genprm.models.embedded import EMBEDDED, EMBEDDED_HUB_ID, embedded_folder
+from genprm.report import write_text
+from genprm.train.recipes import LoRA
+
+HEADS = ["score", "classifier"]
+"""What a two-class head is called in transformers: it is trained as a whole."""
+EAGER_LENGTH = 1024
+"""Up to here a CPU is faster with attention in plain products, and there is memory for them."""
+
+
+class Base(NamedTuple):
+    """The model to train, before it is loaded."""
+
+    name: str
+    """Its hub id or folder, as an adapter names it."""
+    source: str
+    tokenizer: Any
+    marker: bool
+    """Whether a token was added to the tokenizer."""
+
+
+def open_base(name: str, max_length: int, marker: str | None = None) -> Base:
+    """Find a base model, and see whether it can do what is asked.
+
+    Args:
+        name: hub id, folder, or `EMBEDDED`.
+        max_length: most tokens of a conversation.
+        marker: a token that it needs beside its own.
+
+    Raises:
+        ModelError: there is no such model.
+        InputError: its context is shorter.
+    """
+    from transformers import AutoConfig
+
+    source = str(embedded_folder()) if name == EMBEDDED else name
+    tokenizer = load_tokenizer(source)
+    try:
+        room = AutoConfig.from_pretrained(source).get_text_config().max_position_embeddings
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"the model {name!r} cannot be loaded: {first_line(error)}") from error
+    if max_length > room:
+        raise InputError(f"--max-length {max_length}: the context of {name} is {room} tokens")
+    added = tokenizer.add_special_tokens({"additional_special_tokens": [marker]}) if marker else 0
+    return Base(EMBEDDED_HUB_ID if name == EMBEDDED else name, source, tokenizer, bool(added))
+
+
+def load_for_training(base: Base, lora: LoRA, max_length: int, start: str | None = None, *, head: bool = False) -> Any:
+    """The base model with LoRA matrices to train: new ones, or those of an adapter.
+
+    Args:
+        base: the model.
+        lora: the shape of new ones.
+        max_length: most tokens of a sequence.
+        start: the folder of an adapter to go on from; its shape is its own.
+        head: with a two-class head in the place of the language model's.
+
+    Raises:
+        ModelError: the model or the adapter cannot be loaded.
+    """
+    import torch
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
+
+    gpu = torch.cuda.is_available()
+    given: dict[str, Any] = {"dtype": torch.bfloat16 if gpu else torch.float32}
+    if not gpu and max_length <= EAGER_LENGTH:
+        given["attn_implementation"] = "eager"
+    try:
+        if head:
+            model = AutoModelForTokenClassification.from_pretrained(base.source, num_labels=2, **given)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(base.source, **given)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"the model {base.name!r} cannot be loaded: {first_line(error)}") from error
+    if base.marker:
+        model.resize_token_embeddings(len(base.tokenizer))
+    if start is not None:
+        try:
+            return PeftModel.from_pretrained(model, start, is_trainable=True)
+        except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+            raise ModelError(
+                f"the adapter {start} does not fit the model {base.name!r}: {first_line(error)}"
+            ) from error
+    shape = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear",
+        exclude_modules=HEADS, task_type="TOKEN_CLS" if head else "CAUSAL_LM",
+    )  # fmt: skip
+    return get_peft_model(model, shape)
+
+
+def train_to_the_end(trainer: Any, checkpoint: Path | None, say: Callable[[str], None]) -> None:
+    """Run one of transformers' trainers, from where an earlier run was cut off.
+
+    Raises:
+        ModelError: the memory does not suffice.
+    """
+    if checkpoint:
+        say(f"going on from step {checkpoint.name.rpartition('-')[2]}")
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
+            raise ModelError(
+                "out of memory: lower --micro-batch or --max-length, or take --activation-checkpointing"
+            ) from error
+        raise
+
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+
+
+def save_adapter(model: Any, base: Base, folder: Path) -> None:
+    """Save the LoRA matrices in bfloat16: half of the size, and as good."""
+    import torch
+
+    model.to(torch.bfloat16).save_pretrained(folder)
+    saved = folder / "adapter_config.json"  # it names the folder that the base was loaded from
+    text = json.dumps({**json.loads(saved.read_text()), "base_model_name_or_path": base.name}, indent=1)
+    write_text(saved, text + "\n")

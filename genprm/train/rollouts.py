@@ -1,0 +1,141 @@
+"""Rollouts for training by reinforcement: a step is judged as in use, with code that runs, and the judgement rewarded.
+
+One question per step (StepWiser, arXiv 2508.19229, section 2.3): the conversation up to it is the record's, the answer
+the policy's. The verdict is drawn by its probability, so that it is part of what is learned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from genprm.budget import Budget
+from genprm.chain import Chain, WallTimeError
+from genprm.errors import ContextFullError, InputError
+from genprm.models.base import Message, ModelBackend, Sampling
+from genprm.records import Verdict
+from genprm.styles.genprm import JUDGEMENT_END, WORDS, Turn
+from genprm.train.record import ASSISTANT, TrainingRecord
+from sandbox import Sandbox
+
+
+class Question(NamedTuple):
+    """One step to judge."""
+
+    name: str
+    messages: list[Message]
+    """The conversation up to the question about the step."""
+    step: int
+    """Its number, from 1."""
+    right: bool
+    """Whether the step is right, by the labels."""
+
+
+def questions(path: str, records: Iterable[TrainingRecord]) -> list[Question]:
+    """A question for each judged step of the records.
+
+    Args:
+        path: where they come from.
+        records: conversations in GenPRM's style, a turn per step.
+
+    Raises:
+        InputError: a record is of another style.
+    """
+    found: list[Question] = []
+    for record in records:
+        turns = [turn.model_dump() for turn in record.messages]
+        places = [place for place, turn in enumerate(record.messages) if turn.role == ASSISTANT]
+        if not all(JUDGEMENT_END in turns[place]["content"] for place in places):
+            raise InputError(f"{path}, id {record.id}: style {record.style}: expected conversations in GenPRM's style")
+        for step, place in enumerate(places):
+            name = f"{record.id}/{step}"
+            found.append(Question(name, turns[:place], step + 1, right=step != record.label))
+    return found
+
+
+def balanced(path: str, asked: Sequence[Question], seed: int) -> list[Question]:
+    """As many right steps as wrong ones: the more frequent kind is cut (StepWiser, section 2.3, and its ablation).
+
+    Raises:
+        InputError: there is but one kind.
+    """
+    kinds = [[question for question in asked if question.right is right] for right in (True, False)]
+    fewest = min(map(len, kinds))
+    if not fewest:
+        raise InputError(
+            f"{path}: all {len(asked)} steps are {'right' if kinds[0] else 'wrong'}: expected some of both"
+        )
+    chance = random.Random(seed)
+    kept = [question for kind in kinds for question in chance.sample(kind, fewest)]
+    return chance.sample(kept, len(kept))
+
+
+class Rollout(NamedTuple):
+    """One judgement of a step, as tokens: P of the prompt and C of the completion."""
+
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    own: list[int]
+    """1 for each of the C tokens that the model wrote; 0 for those written for it, and what the sandbox printed."""
+    reward: float | None
+    """1 for the right verdict and 0 for the wrong one, less the Brier term; None without a verdict."""
+
+
+async def roll_out(
+    question: Question,
+    model: ModelBackend,
+    tokenizer: Any,
+    sandbox: Sandbox | None,
+    budget: Budget,
+    sampling: Sampling,
+    key: str,
+    brier: float = 0.0,
+) -> Rollout:
+    """Judge a step once.
+
+    Args:
+        question: the step.
+        model: the policy.
+        tokenizer: its tokenizer.
+        sandbox: where its code runs; None to let it write none.
+        budget: of the one turn.
+        sampling: how tokens are drawn.
+        key: makes the draws of this rollout its own.
+        brier: weight of the squared distance between P(right) and the label, which the reward loses (calibration).
+
+    Raises:
+        ModelError: the model failed.
+        SandboxError: the sandbox failed.
+    """
+    async with Chain.open(model, sandbox, budget, sampling, key) as chain:
+        turn = Turn(chain, question.messages, question.step)
+        chance = random.Random(hashlib.sha256(f"{sampling.seed}/{key}".encode()).digest())
+        score = None
+        try:
+            await turn.analyse()
+            if sandbox is not None:
+                await turn.check()
+            score = (await turn.judge(chance)).score
+        except (WallTimeError, ContextFullError):
+            pass  # there is no verdict
+        prompt = tokenizer.encode(chain.render(question.messages, ""), add_special_tokens=False)
+    completion, own = _tokens(tokenizer, turn.pieces)
+    if score is None:
+        return Rollout(prompt, completion, own, None)
+    said = next(text for text, _ in reversed(turn.pieces) if text in WORDS.values())
+    agrees = (said == WORDS[Verdict.CORRECT]) is question.right
+    return Rollout(prompt, completion, own, agrees - brier * (score - question.right) ** 2)
+
+
+def _tokens(tokenizer: Any, pieces: Sequence[tuple[str, bool]]) -> tuple[list[int], list[int]]:
+    """A turn's tokens, cut where the model begins or ends to write, up to its last own one; and which are its own."""
+    ids, own = list[int](), list[int]()
+    for is_own, group in groupby(pieces, key=lambda piece: piece[1]):
+        tokens = tokenizer.encode("".join(text for text, _ in group), add_special_tokens=False)
+        ids += tokens
+        own += [int(is_own)] * len(tokens)
+    end = len(own) - own[::-1].index(1) if 1 in own else 1
+    return ids[:end], own[:end]

@@ -1,0 +1,139 @@
+"""The same solution in other words: as language models write, with openings, headings, LaTeX, and longer steps.
+
+Worked solutions are terse, and of one hand; those that a verifier is asked about are neither. Only the words change:
+what is claimed, what is wrong, and how it is checked stay as they are.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+
+from genprm.records import NO_ERROR, Record
+from rationale_synth.planted import SENTENCE_END, Check, Planted
+
+_EQUATION = re.compile(r"(\(*\d[\d.]*\)*(?: [-+*/] \(*\d[\d.]*\)*)+) = (-?\d[\d.]*\d|\d)")
+_ANSWER = re.compile(r" The answer is (-?[\d.,]+)\.$")
+_OPENINGS = (
+    "Let's break down the problem step by step.",
+    "Let's go through the problem one condition at a time.",
+    "To answer this, we put together what the problem gives.",
+    "We start from what is given: {given}",
+    "The question is: {question} We work towards it step by step.",
+)
+_HEADS: tuple[Callable[[int], str], ...] = (
+    lambda n: f"Step {n}: ",
+    lambda n: f"{n}. ",
+    lambda n: "First of all: " if n == 1 else "Next: ",
+    lambda n: "We begin with the first part. " if n == 1 else "Now we go on to the next part. ",
+    lambda n: "",
+)
+_CLOSINGS = (
+    " So the final answer is \\boxed{{{}}}.",
+    " Therefore, the answer is {}.",
+    " The answer is: $\\boxed{{{}}}$.",
+)
+MERGED = 0.35
+"""How often a step swallows the next one."""
+
+
+class _Told(Record):
+    """A step while its words are chosen."""
+
+    text: str
+    checks: tuple[Check, ...] = ()
+    wrong: bool = False
+
+
+def voiced(planted: Planted, seed: int = 0) -> Planted:
+    """A solution as a language model might have put it; which way, the seed and its id decide.
+
+    Args:
+        planted: a solution with its checks.
+        seed: of the choices.
+    """
+    chance = random.Random(f"{seed}/voice/{planted.id}")
+    checks = [*planted.checks, *[()] * (len(planted.steps) - len(planted.checks))]
+    told = [
+        _Told(text=text, checks=each, wrong=index == planted.label)
+        for index, (text, each) in enumerate(zip(planted.steps, checks, strict=True))
+    ]
+    told = _closed(_merged(told, chance), chance)
+    told = _headed([_set(step, chance) for step in told], chance)
+    if chance.random() < 0.4:
+        sentences = SENTENCE_END.split(planted.problem)
+        opening = chance.choice(_OPENINGS).format(given=sentences[0], question=sentences[-1])
+        told.insert(0, _Told(text=opening))
+    label = next((index for index, step in enumerate(told) if step.wrong), NO_ERROR)
+    judged = len(told) if label == NO_ERROR else label + 1
+    return planted.model_copy(
+        update={
+            "steps": tuple(step.text for step in told),
+            "label": label,
+            "checks": tuple(step.checks for step in told[:judged]),
+        }
+    )
+
+
+def _merged(told: list[_Told], chance: random.Random) -> list[_Told]:
+    """Some steps with the next one in them. What stands behind an error is not checked, in the same step neither."""
+    merged: list[_Told] = []
+    for step in told:
+        if merged and chance.random() < MERGED:
+            last = merged[-1]
+            checks = last.checks if last.wrong else last.checks + step.checks
+            merged[-1] = _Told(text=f"{last.text} {step.text}", checks=checks, wrong=last.wrong or step.wrong)
+        else:
+            merged.append(step)
+    return merged
+
+
+def _closed(told: list[_Told], chance: random.Random) -> list[_Told]:
+    """The answer in other words, sometimes as a step of its own."""
+    last = told[-1]
+    answer = _ANSWER.search(last.text)
+    if answer is None or chance.random() < 0.3:
+        return told
+    closing = chance.choice(_CLOSINGS).format(answer[1])
+    body = last.text[: answer.start()]
+    if chance.random() < 0.3:
+        return [*told[:-1], last.model_copy(update={"text": body}), _Told(text=closing.strip())]
+    return [*told[:-1], last.model_copy(update={"text": body + closing})]
+
+
+def _headed(told: list[_Told], chance: random.Random) -> list[_Told]:
+    head = chance.choice(_HEADS)
+    return [step.model_copy(update={"text": head(number) + step.text}) for number, step in enumerate(told, 1)]
+
+
+def _set(step: _Told, chance: random.Random) -> _Told:
+    """The step's equations in another notation."""
+    manner = chance.choice((_plain, _signs, _inline, _aside, _displayed))
+    return step.model_copy(update={"text": _EQUATION.sub(lambda found: manner(found[1], found[2]), step.text)})
+
+
+def _plain(work: str, result: str) -> str:
+    return f"{work} = {result}"
+
+
+def _signs(work: str, result: str) -> str:
+    return f"{work.replace('*', '×').replace('/', '÷')} = {result}"
+
+
+def _inline(work: str, result: str) -> str:
+    return f"\\({_latex(work)} = {result}\\)"
+
+
+def _aside(work: str, result: str) -> str:
+    return f"{result} ({work} = {result})"
+
+
+def _displayed(work: str, result: str) -> str:
+    return f"{result} \\[ {_latex(work)} = {result} \\]"
+
+
+def _latex(work: str) -> str:
+    if fraction := re.fullmatch(r"([\d.]+) / ([\d.]+)", work):
+        return f"\\frac{{{fraction[1]}}}{{{fraction[2]}}}"
+    return work.replace("*", "\\times").replace("/", "\\div")
