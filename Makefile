@@ -16,7 +16,7 @@ export GENPRM_CACHE ?= $(abspath $(VENV))/cache
 demo: $(VENV)/installed
 	@sandbox=$$($(BIN)/python -m genprm.demo.backend) && mkdir -p demo-out && \
 	$(BIN)/genprm verify genprm/demo/problems.jsonl -o demo-out/results.jsonl --html demo-out/report.html \
-	  --step-tokens 96 --analysis-tokens 40 --sandbox $$sandbox && \
+	  --step-tokens 320 --analysis-tokens 160 --sandbox $$sandbox && \
 	echo "Read why: demo-out/report.html (every argument, the code, what it printed), demo-out/results.jsonl"
 
 ## The whole test suite. Docker, model and compose tests are skipped where they cannot run, but never in CI.

@@ -6,7 +6,8 @@ Worked solutions of GSM8K's training split and of our own families get planted e
 the records train a LoRA adapter for SmolLM2-135M-Instruct (`genprm train`). Problems that share ten words in a row with
 any evaluation file, or with a bundled problem, are left out. DATA has the folders gsm8k, math, processbench_dev,
 mr_gsm8k_dev and best_of_n_dev. RUN/manifest.json says what was run on what, and for how long; the same command goes on
-where it was cut off. The shipped adapter is RUN/genprm, copied to genprm/adapters/smollm2-135m.
+where it was cut off. The shipped adapter is RUN/genprm, copied to genprm/adapters/verifier. RUN/dev-data/train.jsonl is
+held out: planted errors in other problems, for `genprm eval processbench`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from genprm.demo import demo_path
+from genprm.models.chat import load_tokenizer
+from genprm.models.embedded import embedded_folder
 from genprm.train.folder import fingerprint
+from genprm.train.record import read_records
+from genprm.train.tokens import encode
 
 SEED = 0
 TRAIN_ROWS = 1100
@@ -35,9 +40,12 @@ EVALUATION = (
     "best_of_n_dev/gsm8k.jsonl", "best_of_n_dev/math500.jsonl",
 )  # fmt: skip
 """Whatever is measured on: no problem of theirs may be trained on."""
+MAX_LENGTH = 768
+"""Tokens of a conversation; a third of them are longer, and take more time than they teach."""
 RECIPE = (
     "--epochs", "1", "--batch", "8", "--learning-rate", "1e-3", "--schedule", "linear", "--warmup", "0.05",
-    "--rank", "16", "--alpha", "16", "--max-length", "768", "--mixed", "--seed", str(SEED), "--save-every", "20",
+    "--rank", "16", "--alpha", "16", "--max-length", str(MAX_LENGTH), "--mixed", "--seed", str(SEED),
+    "--save-every", "20",
 )  # fmt: skip
 KINDS = {
     "genprm": ("sft",),
@@ -70,9 +78,23 @@ def main() -> None:
         spared = [part for file in evaluation for part in ("--decontaminate", file)]
         if not (run / f"{name}-data" / "README.md").exists():
             log.genprm("synth", "plant", run / f"{name}.jsonl", "-o", run / f"{name}-data", *options, *spared)
+    fitting = run / "fitting.jsonl"
+    if not fitting.exists():
+        keep_fitting(run / "train-data" / "train.jsonl", fitting)
     for kind in chosen.only or KINDS:
         if not (run / kind / "README.md").exists():
-            log.genprm("train", *KINDS[kind], run / "train-data", "-o", run / kind, *RECIPE)
+            log.genprm("train", *KINDS[kind], fitting, "-o", run / kind, *RECIPE)
+
+
+def keep_fitting(source: Path, target: Path) -> None:
+    """The records whose whole conversation fits, so that the baselines, which need less room, see no others."""
+    tokenizer = load_tokenizer(str(embedded_folder()))
+    kept = [
+        record.model_dump_json() + "\n"
+        for record in read_records(str(source))
+        if len(encode(tokenizer, record.messages, record.masked).input_ids) <= MAX_LENGTH
+    ]
+    target.write_text("".join(kept))
 
 
 class Log:
@@ -81,6 +103,9 @@ class Log:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._found = json.loads(path.read_text()) if path.exists() else {"inputs": {}, "commands": []}
+        self._found["commit"] = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+        ).stdout.strip()
         self._found["machine"] = f"{platform.machine()}, Python {platform.python_version()}"
         self._found["versions"] = {name: version(name) for name in ("torch", "transformers", "peft", "trl")}
 

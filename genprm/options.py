@@ -15,7 +15,7 @@ from genprm.aggregate import Aggregate
 from genprm.budget import Budget
 from genprm.errors import ConfigError, InputError
 from genprm.models.base import ModelBackend, Sampling
-from genprm.models.embedded import EMBEDDED
+from genprm.models.embedded import EMBEDDED, NO_ADAPTER, SHIPPED, shipped_adapter
 from genprm.styles import STYLES, Direct, Discriminative, GenPRM, History, PRMFormat, Style, ThinkPRM
 from genprm.styles.examples import worked_example
 from genprm.styles.execution import OutputFormat
@@ -55,14 +55,23 @@ class ModelOptions(BaseModel):
 
     @property
     def is_embedded(self) -> bool:
-        """Whether it is the bare embedded model."""
-        return self.source is Backend.TRANSFORMERS and self.model in (None, EMBEDDED) and self.adapter is None
+        """Whether it is the embedded model as it is."""
+        return self._stands_on_embedded and self.lora is None
+
+    @property
+    def _stands_on_embedded(self) -> bool:
+        return self.source in (Backend.TRANSFORMERS, Backend.VLLM) and self.model in (None, EMBEDDED)
+
+    @property
+    def lora(self) -> str | None:
+        """The adapter to put on the model."""
+        return None if self.adapter == NO_ADAPTER else self.adapter
 
     @property
     def label(self) -> str:
         """What the model is called before it is loaded."""
         name = self.model or self.base_url or EMBEDDED
-        return f"{name}+{self.adapter}" if self.adapter else name
+        return f"{name}+{self.lora}" if self.lora else name
 
     def check(self) -> None:
         """Refuse options that contradict each other.
@@ -76,11 +85,11 @@ class ModelOptions(BaseModel):
             raise ConfigError("--base-url and --tokenizer go with --backend openai only")
         if self.source is Backend.SCRIPTED and not self.model:
             raise ConfigError("--backend scripted needs --model, the file with the script")
-        if self.adapter and self.source is Backend.SCRIPTED:
+        if self.lora and self.source is Backend.SCRIPTED:
             raise ConfigError("--adapter: a script has none")
         local = self.source in (Backend.TRANSFORMERS, Backend.VLLM)
-        if self.adapter and local and not Path(self.adapter).exists() and self.adapter.count("/") != 1:
-            raise InputError(f"{self.adapter}: no such adapter folder")
+        if self.lora and local and not Path(self.lora).exists() and self.lora.count("/") != 1:
+            raise InputError(f"{self.lora}: no such adapter folder")
 
     async def make_model(self, *, reward_head: bool = False) -> ModelBackend:
         """Load or reach the model.
@@ -103,15 +112,15 @@ class ModelOptions(BaseModel):
             from genprm.models.openai_backend import OpenAIModel
 
             return await OpenAIModel.connect(
-                self.base_url or "", self.model, tokenizer=self.tokenizer, adapter=self.adapter
+                self.base_url or "", self.model, tokenizer=self.tokenizer, adapter=self.lora
             )
         if self.source is Backend.VLLM:
             from genprm.models.vllm_backend import VLLMModel
 
-            return await asyncio.to_thread(VLLMModel.load, self.model or EMBEDDED, self.adapter)
+            return await asyncio.to_thread(VLLMModel.load, self.model or EMBEDDED, self.lora)
         from genprm.models.transformers_backend import TransformersModel
 
-        return await asyncio.to_thread(TransformersModel.load, self.model or EMBEDDED, self.adapter)
+        return await asyncio.to_thread(TransformersModel.load, self.model or EMBEDDED, self.lora)
 
 
 class RunOptions(ModelOptions):
@@ -143,6 +152,15 @@ class RunOptions(ModelOptions):
     def style_names(self) -> list[str]:
         """One style, or the cheap and the dear one."""
         return self.style.split(">")
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether it is the embedded model with our adapter, which was trained for the style ``genprm``."""
+        return self.adapter is None and self._stands_on_embedded and GenPRM.name in self.style_names
+
+    @property
+    def lora(self) -> str | None:
+        return str(shipped_adapter()) if self.is_shipped else super().lora
 
     def check(self) -> None:
         """Refuse options that contradict each other.
@@ -180,7 +198,7 @@ class RunOptions(ModelOptions):
             raise ConfigError("--prm-format qwen reads a reward head: --backend transformers only")
         if len(self.style_names) > 1:
             raise ConfigError("--style: a model with a reward head cannot write, so there is no other style to ask")
-        if self.adapter:
+        if self.lora:
             raise ConfigError("--adapter does not go with --prm-format qwen")
 
     @property
@@ -221,7 +239,8 @@ class RunOptions(ModelOptions):
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """The options that the output's content depends on; where code runs is not among them."""
-        return self.model_dump(mode="json", exclude={"sandbox", "in_flight"})
+        given = self.model_dump(mode="json", exclude={"sandbox", "in_flight"})
+        return {**given, "adapter": SHIPPED} if self.is_shipped else given
 
 
 @asynccontextmanager
@@ -280,6 +299,6 @@ async def open_verifier(options: RunOptions, say: Callable[[str], None]) -> Asyn
 
 
 def _warning(options: RunOptions, model: ModelBackend, style: Style) -> str | None:
-    if options.source is Backend.SCRIPTED or options.adapter or options.is_embedded or options.example:
+    if options.source is Backend.SCRIPTED or options.lora or options.is_embedded or options.example:
         return None
     return style_warning(model.name, style.name)

@@ -86,20 +86,25 @@ class AsyncVerifier:
         Args:
             model: hub id or local folder; None for the embedded model.
             sandbox: ``docker``, ``local`` or ``unix:DIRECTORY``.
-            adapter: a LoRA adapter for the model.
+            adapter: a LoRA adapter for the model. By default the embedded model has ours, in GenPRM's style;
+                ``none`` is the model as it is, which is shown a worked example.
             options: as for the class.
 
         Raises:
             ModelError: the model cannot be loaded.
             sandbox.SandboxUnavailableError: no code can be run.
         """
-        from genprm.models.embedded import EMBEDDED
+        from genprm.models.embedded import EMBEDDED, NO_ADAPTER, shipped_adapter
         from genprm.models.transformers_backend import TransformersModel
         from genprm.styles.examples import worked_example
 
         name = model or EMBEDDED
-        if name == EMBEDDED and adapter is None:
-            options.setdefault("style", GenPRM(examples=worked_example()))
+        style = options.setdefault("style", None)
+        if name == EMBEDDED and adapter is None and (style is None or style.name == GenPRM.name):
+            adapter = str(shipped_adapter())
+        elif name == EMBEDDED and adapter == NO_ADAPTER and style is None:
+            options["style"] = GenPRM(examples=worked_example())
+        adapter = None if adapter == NO_ADAPTER else adapter
         budget = options.get("budget") or Budget()
         box = Sandbox(sandbox, Limits(timeout=budget.run_seconds))
         await box.start()

@@ -13,7 +13,7 @@ from genprm.models.base import Completion, FinishReason, Message, ModelBackend, 
 from genprm.records import NO_ERROR
 from rationale_synth.consensus import Reason
 from rationale_synth.critique import MARK, critique_messages
-from rationale_synth.planted import Planted, numbers
+from rationale_synth.planted import CONSTANTS, Planted, numbers
 
 _PART = "\x1e"
 _SOURCE = 'The problem says: "{}" '
@@ -110,10 +110,9 @@ def _section(solution: Planted, index: int, fault: Reason | None) -> str:
 
 
 def _known_numbers(solution: Planted, index: int) -> str:
-    """Code that looks up the numbers of a step that computes nothing: among those known before it, and constants."""
+    """Code that looks up the numbers of a step that computes nothing among those that may stand there."""
     said = dict.fromkeys(numbers(solution.steps[index]))
-    found = [check.claim for checks in solution.checks[:index] for check in checks]
-    known = dict.fromkeys([*numbers(solution.problem), *found, *said])
+    known = dict.fromkeys([*solution.known(index), *(number for number in said if number in CONSTANTS)])
     return f"print({_set(said)} <= {_set(known)})"
 
 

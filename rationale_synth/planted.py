@@ -21,6 +21,8 @@ CONVERSIONS = {"7", "12", "24", "30", "52", "60", "100", "365", "1000", "0.01", 
 """Constants that turn one unit into another."""
 _PLAIN = re.compile(r"-?[\d.]+")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+CONSTANTS = CONVERSIONS | {str(number) for number in range(13)}
+"""Numbers that any step may name."""
 LEAPS = (
     "From this one sees at once that the answer is {}.",
     "So the answer must be {}.",
@@ -81,6 +83,20 @@ class Planted(Record):
     kind: Kind | None
     checks: tuple[tuple[Check, ...], ...]
     """Of each step up to the first error; none where nothing is computed. Of a leap: of the answer it leaps to."""
+
+    def known(self, index: int) -> list[str]:
+        """The numbers that the problem gives, or the steps before this one have found."""
+        found = [number for checks in self.checks[:index] for check in checks for number in numbers(check.claim)]
+        return [*numbers(self.problem), *found]
+
+    @property
+    def is_grounded(self) -> bool:
+        """Whether all right steps that compute nothing name known numbers only."""
+        return all(
+            {*numbers(step)} <= {*self.known(index), *CONSTANTS}
+            for index, (step, checks) in enumerate(zip(self.steps, self.checks, strict=False))
+            if not checks and index != self.label
+        )
 
     @property
     def is_leap(self) -> bool:

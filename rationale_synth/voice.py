@@ -11,9 +11,11 @@ import re
 from collections.abc import Callable
 
 from genprm.records import NO_ERROR, Record
-from rationale_synth.planted import SENTENCE_END, Check, Planted
+from rationale_synth.planted import LEAPS, SENTENCE_END, Check, Planted
 
-_EQUATION = re.compile(r"(\(*\d[\d.]*\)*(?: [-+*/] \(*\d[\d.]*\)*)+) = (-?\d[\d.]*\d|\d)")
+_EQUATION = re.compile(r"(\(*\d[\d.]*\)*(?: [-+*/] \(*\d[\d.]*\)*)+) = (-?\d[\d.]*\d|\d)(?![\d.^]*[\d^])")
+_IN_MORE = re.compile(r"(?:[\w^!(,.|)/-]|[-+*/^=] )$")
+"""What stands before an equation that is only the end of one."""
 _ANSWER = re.compile(r" The answer is (-?[\d.,]+)\.$")
 _OPENINGS = (
     "Let's break down the problem step by step.",
@@ -30,10 +32,12 @@ _HEADS: tuple[Callable[[int], str], ...] = (
     lambda n: "",
 )
 _CLOSINGS = (
-    " So the final answer is \\boxed{{{}}}.",
-    " Therefore, the answer is {}.",
-    " The answer is: $\\boxed{{{}}}$.",
+    "So the final answer is \\boxed{{{}}}.",
+    "Therefore, the answer is {}.",
+    "The answer is: $\\boxed{{{}}}$.",
+    *LEAPS,
 )
+"""The words of a leap among them: what is wrong with it must not be its words."""
 MERGED = 0.35
 """How often a step swallows the next one."""
 
@@ -98,8 +102,10 @@ def _closed(told: list[_Told], chance: random.Random) -> list[_Told]:
     closing = chance.choice(_CLOSINGS).format(answer[1])
     body = last.text[: answer.start()]
     if chance.random() < 0.3:
-        return [*told[:-1], last.model_copy(update={"text": body}), _Told(text=closing.strip())]
-    return [*told[:-1], last.model_copy(update={"text": body + closing})]
+        found = [check for step in told for check in step.checks if check.claim == answer[1]]
+        end = _Told(text=closing, checks=tuple(found[-1:]))  # what it was worked out by
+        return [*told[:-1], last.model_copy(update={"text": body}), end]
+    return [*told[:-1], last.model_copy(update={"text": f"{body} {closing}"})]
 
 
 def _headed(told: list[_Told], chance: random.Random) -> list[_Told]:
@@ -110,7 +116,12 @@ def _headed(told: list[_Told], chance: random.Random) -> list[_Told]:
 def _set(step: _Told, chance: random.Random) -> _Told:
     """The step's equations in another notation."""
     manner = chance.choice((_plain, _signs, _inline, _aside, _displayed))
-    return step.model_copy(update={"text": _EQUATION.sub(lambda found: manner(found[1], found[2]), step.text)})
+
+    def told(found: re.Match[str]) -> str:
+        whole = not _IN_MORE.search(found.string[: found.start()]) and found[1].count("(") == found[1].count(")")
+        return manner(found[1], found[2]) if whole else found[0]
+
+    return step.model_copy(update={"text": _EQUATION.sub(told, step.text)})
 
 
 def _plain(work: str, result: str) -> str:

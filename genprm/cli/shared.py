@@ -17,6 +17,8 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
 
 from genprm.aggregate import Aggregate
 from genprm.budget import Budget
@@ -265,6 +267,17 @@ def read_output(file: str, parse: Callable[[bytes], T], command: str) -> Iterato
         raise InputError(f"{file}: {error.strerror or error}") from error
     if not number:
         raise InputError(f"{file}: no rows in it")
+
+
+def print_figures(figures: Iterable[tuple[str, str]]) -> None:
+    """Print names and figures, but those that are nothing."""
+    grid = Table(box=None, padding=(0, 1), show_header=False)
+    grid.add_column()
+    grid.add_column(justify="right")
+    for name, figure in figures:
+        if figure not in ("0", "-", "None"):
+            grid.add_row(name, figure)
+    Console(highlight=False).print(grid)
 
 
 @contextmanager

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from genprm.budget import Budget
 from genprm.cli import shared
@@ -19,6 +17,7 @@ from genprm.cli.shared import say
 from genprm.errors import ConfigError
 from genprm.models.embedded import EMBEDDED
 from genprm.records import Record
+from genprm.train.folder import is_first_process
 from genprm.train.options import GRPOOptions, Machine, TrainOptions
 from genprm.train.recipes import GRPO_RECIPES, RECIPES, LoRA, Schedule
 from genprm.train.tasks import Task
@@ -89,12 +88,14 @@ def train_options(
 
 def machine_options(
     micro_batch: Annotated[
-        int | None, typer.Option(help="Sequences at once in a process. Default: 1 on a CPU, 8 on a GPU.")
+        int | None, typer.Option(help="Sequences at once in a process. Default: 1 on a CPU, 8 on a GPU; grpo: a group.")
     ] = None,
     activation_checkpointing: Annotated[
         bool, typer.Option("--activation-checkpointing", help="Less memory, a third more time.")
     ] = False,
-    save_every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 50,
+    save_every: Annotated[
+        int, typer.Option(help="Steps between two checkpoints; those of sft come with the looks at --dev.")
+    ] = 50,
 ) -> Machine:
     """What suits the machine.
 
@@ -222,8 +223,7 @@ def _run(train: Callable[[], Record], output: Path) -> None:
         warnings.simplefilter("ignore", FutureWarning)  # by libraries, about libraries
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         measured = train()
-        table = Table(box=None, padding=(0, 1), show_header=False)
-        for name, value in measured.model_dump().items():
-            table.add_row(name.replace("_", " "), "-" if value is None else f"{value}")
-        Console(highlight=False).print(table)
+        if not is_first_process():
+            return
+        shared.print_figures((name.replace("_", " "), f"{value}") for name, value in measured.model_dump().items())
         print(f"In {output}; README.md there says what it is")

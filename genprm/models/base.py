@@ -30,7 +30,9 @@ class FinishReason(str, Enum):
     """Why a completion ended."""
 
     STOP = "stop"
-    """A stop string, or the model's own end of text."""
+    """A stop string; where a server does not tell them apart, also the model's own end of text."""
+    END = "end"
+    """The model's own end of text."""
     LENGTH = "length"
     """``max_tokens``."""
 

@@ -170,7 +170,7 @@ class Batcher:
             # Also where the model ends its text: what else it might have said is what a judgement is read from.
             request.choices.append(self._choice(logits, token, request.logprobs))
         if token in self._end_tokens and not request.forced:
-            self._finish(slot, FinishReason.STOP, None)
+            self._finish(slot, FinishReason.END, None)
             return
         request.written.append(token)
         slot.next_token = token

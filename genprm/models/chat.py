@@ -24,13 +24,25 @@ def render_chat(tokenizer: Any, messages: Sequence[Message], prefix: str) -> str
     Raises:
         ModelError: the tokenizer has no chat template, or it refuses these messages (some know no system role).
     """
+    return _rendered(tokenizer, messages, is_open=True) + prefix
+
+
+def render_whole_chat(tokenizer: Any, messages: Sequence[Message]) -> str:
+    """A conversation that is over, as text.
+
+    Raises:
+        ModelError: as for `render_chat`.
+    """
+    return _rendered(tokenizer, messages, is_open=False)
+
+
+def _rendered(tokenizer: Any, messages: Sequence[Message], *, is_open: bool) -> str:
     if not tokenizer.chat_template:
         raise ModelError(f"{tokenizer.name_or_path} has no chat template: it was not trained on conversations")
     try:
-        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=is_open))
     except TemplateError as error:
         raise ModelError(f"the chat template of {tokenizer.name_or_path} refuses: {first_line(error)}") from error
-    return str(text) + prefix
 
 
 def is_one_token(tokenizer: Any, word: str) -> bool:

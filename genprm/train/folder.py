@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,9 +44,21 @@ class TrainFolder(NamedTuple):
         shutil.rmtree(self.checkpoints)
 
 
+def is_first_process() -> bool:
+    """Whether this is the one process of a run, or the first of several (torch's launchers number them)."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def processes() -> int:
+    """How many processes the run has."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def open_train_folder(path: Path, config: dict[str, Any]) -> Iterator[TrainFolder]:
     """Begin a run in a folder, or go on with one; it is nobody else's meanwhile.
+
+    Of the processes of one run (``accelerate launch``) the first does this for all.
 
     Args:
         path: the folder; made if need be.
@@ -55,6 +68,9 @@ def open_train_folder(path: Path, config: dict[str, Any]) -> Iterator[TrainFolde
         InputError: there is an adapter already, another run, or something else.
         OutputError: it cannot be written.
     """
+    if not is_first_process():
+        yield TrainFolder(path)
+        return
     target = path / CONFIG
     if (path / CARD).exists() and target.exists():
         raise InputError(f"{path}: a finished training is in it: choose another folder")
@@ -66,15 +82,16 @@ def open_train_folder(path: Path, config: dict[str, Any]) -> Iterator[TrainFolde
         path.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             write_text(target, json.dumps(config, indent=1) + "\n")
-        with open(target, "rb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"{path}: another process is training in this folder") from None
-            _check_same(path, json.load(lock), json.loads(json.dumps(config)))
-            yield TrainFolder(path)
+        lock = open(target, "rb")  # noqa: SIM115 - closed below, around what is none of this block's business
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror or error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{path}: another process is training in this folder") from None
+        _check_same(path, json.load(lock), json.loads(json.dumps(config)))
+        yield TrainFolder(path)
 
 
 def _check_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -9,27 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from genprm.errors import InputError
+from genprm.errors import ConfigError, InputError, ModelError
 from genprm.extras import require
 from genprm.models.base import Sampling
+from genprm.models.chat import render_chat
 from genprm.options import open_sandbox
 from genprm.records import Record
 from genprm.report import write_text
-from genprm.tasks import gather_all
-from genprm.train.base import Base, load_for_training, open_base, save_adapter, train_to_the_end
+from genprm.tasks import map_unordered
+from genprm.train.base import Base, load_for_training, open_base, save_adapter, started, train_to_the_end
 from genprm.train.card import model_card
 from genprm.train.data import data_file
-from genprm.train.folder import TrainFolder, fingerprint, open_train_folder
+from genprm.train.folder import TrainFolder, fingerprint, open_train_folder, processes
 from genprm.train.lora import LIBRARIES, METRICS
 from genprm.train.options import GRPOOptions, Machine
-from genprm.train.recipes import WINDOW
+from genprm.train.recipes import WINDOW, GRPORecipe
 from genprm.train.record import read_records
 from genprm.train.rollouts import Question, Rollout, balanced, questions, roll_out
 from genprm.train.tasks import Task
@@ -92,40 +95,82 @@ def train_grpo(
         SandboxError: no code can be run.
     """
     machine = machine or Machine()
+    micro_batches = _micro_batches(options.recipe, machine)
     require("train", LIBRARIES)
+    options = options.model_copy(update={"recipe": started(options.recipe, options.start)})
     base = open_base(options.base, options.max_length)
     paths = [data_file(path) for path in (data, dev) if path]
     config = options.model_dump(mode="json") | {"task": Task.GRPO.value}
     config |= dict(zip(("data", "dev"), [*map(fingerprint, paths), None], strict=False))
-    asked = [_asked(path, base, options, limit) for path, limit in zip(paths, (options.limit, None), strict=False)]
-    with open_train_folder(folder, config) as place, _rollouts(base, options, sandbox, asked, say) as rollouts:
+    parts = {
+        name: _asked(path, base, options, limit, say)
+        for name, path, limit in zip(("train", "dev"), paths, (options.limit, None), strict=False)
+    }
+    if (count := len(parts["train"])) < options.recipe.questions:
+        raise InputError(f"{paths[0]}: {count} questions in it, a round takes --questions {options.recipe.questions}")
+    with open_train_folder(folder, config) as place, _rollouts(base, options, sandbox, parts, say) as rollouts:
         begun = time.monotonic()
-        trainer = _trainer(base, options, machine, place, rollouts, asked)
+        trainer = _trainer(base, options, machine, micro_batches, place, rollouts)
         train_to_the_end(trainer, place.last_checkpoint, say)
-        measured = _measured(trainer, rollouts, len(asked[0]), options, time.monotonic() - begun)
+        measured = _measured(trainer, rollouts, count, options, time.monotonic() - begun)
         if trainer.is_world_process_zero():
             _save(trainer, base, place, config, measured)
     return measured
 
 
-def _asked(path: str, base: Base, options: GRPOOptions, limit: int | None) -> list[Question]:
-    found = balanced(path, questions(path, read_records(path, limit)), options.seed)
+def _micro_batches(recipe: GRPORecipe, machine: Machine) -> int:
+    """How many batches that fit the memory make a round, in each process.
+
+    Raises:
+        ConfigError: it does not come out even.
+    """
+    at_once = (machine.micro_batch or recipe.group) * processes()
+    rollouts = recipe.questions * recipe.group
+    if rollouts % at_once:
+        raise ConfigError(
+            f"--questions {recipe.questions} times --group {recipe.group} is no multiple of {at_once}, what all "
+            "processes together learn from at once (--micro-batch)"
+        )
+    if rollouts // at_once % recipe.updates:
+        raise ConfigError(f"--updates {recipe.updates}: a round has {rollouts // at_once} batches (--micro-batch)")
+    return rollouts // at_once
+
+
+def _asked(
+    path: str, base: Base, options: GRPOOptions, limit: int | None, say: Callable[[str], None]
+) -> list[Question]:
+    found = questions(path, read_records(path, limit))
     room = options.max_length - options.budget.step_tokens
     fitting = [
         question
         for question in found
-        if len(base.tokenizer.apply_chat_template(question.messages, return_dict=False)) <= room
+        if len(base.tokenizer.encode(render_chat(base.tokenizer, question.messages, ""))) <= room
     ]
     if not fitting:
         raise InputError(f"{path}: every question is longer than --max-length less --step-tokens, {room} tokens")
-    return fitting
+    if too_long := len(found) - len(fitting):
+        say(f"{path}: {too_long} questions are longer than {room} tokens, and are left out")
+    return balanced(path, fitting, options.seed)
 
 
 class Rollouts:
-    """Writes the answers that TRL's trainer asks for, with the weights as they are at that moment."""
+    """Writes the answers that TRL's trainer asks for, with the weights as they are at that moment.
+
+    Args:
+        runner: of the loop that the sandbox lives in.
+        box: the sandbox, if code may be written.
+        base: the model.
+        options: of the training.
+        parts: the questions, of ``train`` and perhaps of ``dev``.
+    """
 
     def __init__(
-        self, runner: asyncio.Runner, box: Sandbox | None, base: Base, options: GRPOOptions, asked: Sequence[Question]
+        self,
+        runner: asyncio.Runner,
+        box: Sandbox | None,
+        base: Base,
+        options: GRPOOptions,
+        parts: Mapping[str, Sequence[Question]],
     ) -> None:
         self.written = 0
         self.without_verdict = 0
@@ -133,7 +178,13 @@ class Rollouts:
         self._box = box
         self._base = base
         self._options = options
-        self._questions = {question.name: question for question in asked}
+        self._questions = {
+            f"{part}/{index}": question for part, asked in parts.items() for index, question in enumerate(asked)
+        }
+
+    def names(self, part: str) -> list[str]:
+        """Under which the trainer asks for the questions of a part."""
+        return [name for name in self._questions if name.startswith(f"{part}/")]
 
     def __call__(self, prompts: list[str], trainer: Any) -> dict[str, Any]:
         """One rollout for each of the prompts, which are the names of questions; a group is a name several times."""
@@ -142,15 +193,16 @@ class Rollouts:
         attention = model.config._attn_implementation
         model.eval()
         try:
-            step = trainer.state.global_step if training else "dev"
-            key = f"{step}/{trainer.accelerator.process_index}"
-            made = self._runner.run(self._write(prompts, model, key))
+            made = self._runner.run(self._write(prompts, model, trainer.state.global_step if training else "dev"))
         finally:
             model.set_attn_implementation(attention)
             model.train(training)
+        without_verdict = sum(one.reward is None for one in made)
+        if without_verdict == len(made):
+            raise ModelError("no judgement reached a verdict: --start from an adapter that writes the format")
         if training:
             self.written += len(made)
-            self.without_verdict += sum(one.reward is None for one in made)
+            self.without_verdict += without_verdict
         return {
             "prompt_ids": [one.prompt_ids for one in made],
             "completion_ids": [one.completion_ids for one in made],
@@ -159,28 +211,45 @@ class Rollouts:
             "agreement": [one.reward for one in made],
         }
 
-    async def _write(self, prompts: list[str], model: Any, key: str) -> list[Rollout]:
+    async def _write(self, prompts: list[str], model: Any, step: int | str) -> list[Rollout]:
         from genprm.models.transformers_backend import TransformersModel
 
         recipe, tokenizer = self._options.recipe, self._base.tokenizer
         sampling = Sampling(temperature=recipe.temperature, top_p=1.0, top_k=EVERYTHING, seed=self._options.seed)
         # A new one each time: what its slots remember was computed with the weights of then.
         policy = TransformersModel(model, tokenizer, self._base.name)
+
+        async def one(item: tuple[str, str]) -> Rollout:
+            name, key = item
+            return await roll_out(
+                self._questions[name], policy, tokenizer, self._box, self._options.budget, sampling, key, recipe.brier
+            )
+
+        made: dict[int, Rollout] = {}
         try:
-            return await gather_all(
-                roll_out(
-                    self._questions[name], policy, tokenizer, self._box, self._options.budget, sampling,
-                    f"{key}/{place}", recipe.brier,
-                )
-                for place, name in enumerate(prompts)
-            )  # fmt: skip
+            async with aclosing(map_unordered(one, _keyed(prompts, step), policy.concurrency)) as finished:
+                async for place, rollout in finished:
+                    made[place] = rollout
         finally:
             await policy.close()
+        return [made[place] for place in range(len(prompts))]
+
+
+def _keyed(prompts: Sequence[str], step: int | str) -> Iterator[tuple[str, str]]:
+    """Each name, and what makes the draws of this rollout its own."""
+    seen = Counter[str]()
+    for name in prompts:
+        yield name, f"{step}/{name}/{seen[name]}"
+        seen[name] += 1
 
 
 @contextmanager
 def _rollouts(
-    base: Base, options: GRPOOptions, sandbox: str, asked: Sequence[Sequence[Question]], say: Callable[[str], None]
+    base: Base,
+    options: GRPOOptions,
+    sandbox: str,
+    parts: Mapping[str, Sequence[Question]],
+    say: Callable[[str], None],
 ) -> Iterator[Rollouts]:
     """Rollouts with a sandbox that is up for as long as they are needed."""
     with asyncio.Runner() as runner:
@@ -189,7 +258,7 @@ def _rollouts(
             box = None
             if options.code:
                 box = runner.run(stack.enter_async_context(open_sandbox(sandbox, options.budget, say)))
-            yield Rollouts(runner, box, base, options, [question for part in asked for question in part])
+            yield Rollouts(runner, box, base, options, parts)
         finally:
             runner.run(stack.aclose())
 
@@ -203,9 +272,9 @@ def _trainer(
     base: Base,
     options: GRPOOptions,
     machine: Machine,
+    micro_batches: int,
     place: TrainFolder,
     rollouts: Rollouts,
-    asked: Sequence[Sequence[Question]],
 ) -> Any:
     import os
 
@@ -223,13 +292,16 @@ def _trainer(
     set_seed(options.seed)
     gpu = torch.cuda.is_available()
     recipe = options.recipe
-    micro = machine.micro_batch or recipe.group
+    train, dev = rollouts.names("train"), rollouts.names("dev")
     arguments = trl.GRPOConfig(
         output_dir=str(place.checkpoints),
         max_steps=recipe.steps,
-        per_device_train_batch_size=micro,
-        per_device_eval_batch_size=recipe.group,
+        per_device_train_batch_size=machine.micro_batch or recipe.group,
+        per_device_eval_batch_size=2 * recipe.group,
         num_generations=recipe.group,
+        steps_per_generation=micro_batches,
+        gradient_accumulation_steps=micro_batches // recipe.updates,
+        shuffle_dataset=False,  # it comes in order, so that a run that is gone on with asks what the whole one would
         learning_rate=recipe.learning_rate,
         lr_scheduler_type="constant",
         beta=0.0,
@@ -242,27 +314,22 @@ def _trainer(
         gradient_checkpointing=machine.activation_checkpointing,
         seed=options.seed,
         logging_steps=1,
-        save_steps=machine.save_every,
+        save_steps=-(-machine.save_every // recipe.updates) * recipe.updates,  # after whole rounds
         save_total_limit=2,
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=gpu,
     )
-    micro_batches = max(1, round(recipe.questions * recipe.group / micro / arguments.world_size))
-    arguments.steps_per_generation = micro_batches
-    arguments.generation_batch_size = micro * arguments.world_size * micro_batches
-    arguments.gradient_accumulation_steps = max(1, micro_batches // recipe.updates)
-    if len(asked) > 1:
+    if dev:
         arguments.eval_strategy = "steps"
         arguments.eval_steps = options.eval_every or max(1, recipe.steps // 5)
-        arguments.eval_on_start = True
-    sets = [Dataset.from_list([{"prompt": question.name} for question in part]) for part in asked]
+        arguments.eval_on_start = place.last_checkpoint is None
     trainer = trl.GRPOTrainer(
         model=load_for_training(base, recipe, options.max_length, options.start),
         reward_funcs=agreement,
         args=arguments,
-        train_dataset=sets[0],
-        eval_dataset=sets[1] if len(sets) > 1 else None,
+        train_dataset=Dataset.from_dict({"prompt": _order(train, options)}),
+        eval_dataset=Dataset.from_dict({"prompt": dev}) if dev else None,
         processing_class=base.tokenizer,
         rollout_func=rollouts,
         callbacks=[Progress("reward"), Agreed(FLAT, recipe.agreed, WINDOW)],
@@ -271,9 +338,19 @@ def _trainer(
     return trainer
 
 
+def _order(names: list[str], options: GRPOOptions) -> list[str]:
+    """The questions of all rounds: each time through them in another order."""
+    recipe, chance = options.recipe, random.Random(options.seed)
+    wanted = -(-recipe.steps // recipe.updates) * recipe.questions
+    order: list[str] = []
+    while len(order) < wanted:
+        order += chance.sample(names, len(names))
+    return order[:wanted]
+
+
 def _measured(trainer: Any, rollouts: Rollouts, asked: int, options: GRPOOptions, seconds: float) -> GRPOMeasured:
     history = trainer.state.log_history
-    rewards = [entry["reward"] for entry in history if "reward" in entry]
+    rewards = [entry["reward"] for entry in history if entry.get("reward") is not None]
     tenth = max(1, len(rewards) // 10)
     return GRPOMeasured(
         steps=trainer.state.global_step,
@@ -282,7 +359,7 @@ def _measured(trainer: Any, rollouts: Rollouts, asked: int, options: GRPOOptions
         without_verdict=rollouts.without_verdict,
         first_reward=round(mean(rewards[:tenth]), 4),
         final_reward=round(mean(rewards[-tenth:]), 4),
-        dev_rewards=tuple(round(entry["eval_reward"], 4) for entry in history if "eval_reward" in entry),
+        dev_rewards=tuple(round(entry["eval_reward"], 4) for entry in history if entry.get("eval_reward") is not None),
         stopped_early=trainer.state.global_step < options.recipe.steps,
         seconds=round(seconds, 1),
     )

@@ -12,7 +12,7 @@ from genprm.errors import ConfigError
 from genprm.extras import require
 from genprm.report import write_text
 from genprm.styles.discriminative import QWEN_TAG
-from genprm.train.base import Base, load_for_training, open_base, save_adapter, train_to_the_end
+from genprm.train.base import Base, load_for_training, open_base, save_adapter, started, train_to_the_end
 from genprm.train.card import Measured, figures, model_card
 from genprm.train.data import TrainingData, data_file, fitting
 from genprm.train.folder import TrainFolder, fingerprint, open_train_folder
@@ -53,7 +53,10 @@ def train(
         raise ConfigError("--patience needs --dev, the rows to watch")
     if options.packing and options.task.has_head:
         raise ConfigError("--packing does not go with a head")
+    if options.start and options.task.has_head:
+        raise ConfigError("--start does not go with a head, which is no adapter's")
     require("train", LIBRARIES)
+    options = options.model_copy(update={"recipe": started(options.recipe, options.start)})
     base = open_base(options.base, options.max_length, QWEN_TAG if options.task.has_head else None)
     paths = [data_file(path) for path in (data, dev) if path]
     config = options.model_dump(mode="json")

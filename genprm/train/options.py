@@ -35,7 +35,7 @@ class Machine(Record):
     """What only decides how fast it comes out, and whether it fits the memory."""
 
     micro_batch: Positive | None = None
-    """Sequences at once in a process. Default: 1 on a CPU, where padding costs most, 8 on a GPU."""
+    """Sequences at once in a process. Default: 1 on a CPU, where padding costs most, 8 on a GPU; for GRPO a group."""
     activation_checkpointing: bool = False
     """Compute activations twice, and keep fewer of them: less memory, a third more time."""
     save_every: Positive = 50
@@ -54,7 +54,7 @@ class GRPOOptions(Record):
     budget: Budget = Budget(step_tokens=512, analysis_tokens=384)
     """Of one judgement."""
     max_length: Positive = 2048
-    """Most tokens of a question; longer ones are left out."""
+    """Most tokens of a question and its judgement, but for what code prints; longer ones are left out."""
     mixed: bool = False
     limit: Positive | None = None
     seed: int = 0

@@ -30,11 +30,15 @@ class Progress(TrainerCallback):  # type: ignore[misc]
             self._live.__enter__()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
-        if f"eval_{self._figure}" in logs:
-            self._dev = f", dev {self._figure} {logs[f'eval_{self._figure}']:.4f}"
-        if self._live and self._figure in logs:
+        dev, figure = logs.get(f"eval_{self._figure}"), logs.get(self._figure)
+        if dev is not None:
+            self._dev = f", dev {self._figure} {dev:.4f}"
+        if self._live and figure is not None:
+            self._live.show(f"{self._figure} {figure:.4f}{self._dev}")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._live:
             self._live.row_done()
-            self._live.show(f"{self._figure} {logs[self._figure]:.4f}{self._dev}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._live:
@@ -47,7 +51,7 @@ class Agreed(TrainerCallback):  # type: ignore[misc]
     Args:
         figure: the trainer's name for the share of groups without a difference.
         share: from which on it stops ...
-        window: ... as the mean over so many steps.
+        window: ... as the mean over so many rounds of rollouts.
     """
 
     def __init__(self, figure: str, share: float, window: int) -> None:
@@ -76,7 +80,7 @@ def draw_history(history: Sequence[dict[str, Any]], path: Path, figure: str, lab
     """
     with picture(path, 6, 3.5) as axes:
         for name, title in ((figure, "training"), (f"eval_{figure}", "dev")):
-            points = [(entry["step"], entry[name]) for entry in history if name in entry]
+            points = [(entry["step"], entry[name]) for entry in history if entry.get(name) is not None]
             if points:
                 axes.plot(*zip(*points, strict=True), label=title, marker="." if title == "dev" else None)
         axes.set_xlabel("step")

@@ -69,11 +69,11 @@ class GRPORecipe(LoRA):
     brier: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the squared distance between P(Yes) and the label, which the reward loses (RLCR, arXiv 2507.16806)."""
     agreed: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """It stops when, over the last `WINDOW` steps, this share of groups has one reward only: nothing to learn from."""
+    """It stops when, over the last `WINDOW` rounds, this share of groups has one reward only: nothing to learn from."""
 
 
 WINDOW = 10
-"""Optimizer steps over which the share of groups without a difference is taken."""
+"""Rounds of rollouts over which the share of groups without a difference is taken."""
 GRPO_RECIPES = {
     "small": GRPORecipe(),
     "stepwiser": GRPORecipe(steps=800, questions=1024, updates=4, learning_rate=1e-5),

@@ -16,16 +16,15 @@ from genprm.budget import Budget
 from genprm.chain import Chain, WallTimeError
 from genprm.errors import ContextFullError, InputError
 from genprm.models.base import Message, ModelBackend, Sampling
-from genprm.records import Verdict
+from genprm.records import NO_ERROR, Verdict
 from genprm.styles.genprm import JUDGEMENT_END, WORDS, Turn
 from genprm.train.record import ASSISTANT, TrainingRecord
-from sandbox import Sandbox
+from sandbox import Sandbox, SandboxError, SandboxUnavailableError
 
 
 class Question(NamedTuple):
     """One step to judge."""
 
-    name: str
     messages: list[Message]
     """The conversation up to the question about the step."""
     step: int
@@ -35,7 +34,7 @@ class Question(NamedTuple):
 
 
 def questions(path: str, records: Iterable[TrainingRecord]) -> list[Question]:
-    """A question for each judged step of the records.
+    """A question for each judged step of the records, up to the first wrong one.
 
     Args:
         path: where they come from.
@@ -50,9 +49,10 @@ def questions(path: str, records: Iterable[TrainingRecord]) -> list[Question]:
         places = [place for place, turn in enumerate(record.messages) if turn.role == ASSISTANT]
         if not all(JUDGEMENT_END in turns[place]["content"] for place in places):
             raise InputError(f"{path}, id {record.id}: style {record.style}: expected conversations in GenPRM's style")
-        for step, place in enumerate(places):
-            name = f"{record.id}/{step}"
-            found.append(Question(name, turns[:place], step + 1, right=step != record.label))
+        # An outcome filter also keeps conversations that go on behind the first wrong step: the labels end there.
+        judged = len(places) if record.label == NO_ERROR else record.label + 1
+        for step, place in enumerate(places[:judged]):
+            found.append(Question(turns[:place], step + 1, right=step != record.label))
     return found
 
 
@@ -81,7 +81,7 @@ class Rollout(NamedTuple):
     own: list[int]
     """1 for each of the C tokens that the model wrote; 0 for those written for it, and what the sandbox printed."""
     reward: float | None
-    """1 for the right verdict and 0 for the wrong one, less the Brier term; None without a verdict."""
+    """1 for the right verdict and 0 for the wrong one, less the Brier term; None where there was no verdict."""
 
 
 async def roll_out(
@@ -108,7 +108,7 @@ async def roll_out(
 
     Raises:
         ModelError: the model failed.
-        SandboxError: the sandbox failed.
+        SandboxUnavailableError: no code can be run any more.
     """
     async with Chain.open(model, sandbox, budget, sampling, key) as chain:
         turn = Turn(chain, question.messages, question.step)
@@ -119,8 +119,9 @@ async def roll_out(
             if sandbox is not None:
                 await turn.check()
             score = (await turn.judge(chance)).score
-        except (WallTimeError, ContextFullError):
-            pass  # there is no verdict
+        except (WallTimeError, ContextFullError, SandboxError) as error:
+            if isinstance(error, SandboxUnavailableError):
+                raise
         prompt = tokenizer.encode(chain.render(question.messages, ""), add_special_tokens=False)
     completion, own = _tokens(tokenizer, turn.pieces)
     if score is None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from genprm.errors import ModelError
-from genprm.models.chat import render_chat
+from genprm.models.chat import render_chat, render_whole_chat
 from genprm.train.record import ASSISTANT, ChatMessage, Masked
 
 IGNORED = -100
@@ -57,7 +57,7 @@ def pieces(
     The token that ends a turn is the model's where it wrote the turn's last character: it has to stop by itself.
     """
     chat = [turn.model_dump() for turn in messages]
-    whole = _render(tokenizer, chat)
+    whole = render_whole_chat(tokenizer, chat)
     end_of_turn = tokenizer.eos_token
     at = 0
     for index, turn in enumerate(messages):
@@ -88,8 +88,3 @@ def _own(turn: ChatMessage, masked: Sequence[tuple[int, int]]) -> Iterator[tuple
         at = end
     if at < len(turn.content) or not masked:
         yield turn.content[at:], True
-
-
-def _render(tokenizer: Any, chat: Sequence[dict[str, str]]) -> str:
-    render_chat(tokenizer, chat[:1], "")  # refuses, in one line, a tokenizer without a template
-    return str(tokenizer.apply_chat_template(list(chat), tokenize=False))

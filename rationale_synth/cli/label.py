@@ -18,7 +18,6 @@ from genprm.policy import Policy
 from genprm.problems import read_problems
 from genprm.records import Problem
 from rationale_synth.cli.engine import LIBRARIES, Actors, Decontaminate, Engine, EngineOption, RayAddress
-from rationale_synth.cli.table import print_figures
 from rationale_synth.jobs import INPUT, LabelProgress, open_label_run, run_label_job, take_input
 from rationale_synth.label import LabelOptions
 from rationale_synth.label_output import LabelSummary, write_labels
@@ -177,7 +176,7 @@ def _settling(rule: Rule, confidence: float | None) -> Settling:
 
 
 def _print_summary(summary: LabelSummary, folder: Path) -> None:
-    print_figures(summary.figures)
+    shared.print_figures(summary.figures)
     Console(highlight=False).print(
         f"Labels by {summary.rule}: {folder}/labelled.jsonl, labelled.parquet; what is in them: README.md",
         soft_wrap=True,

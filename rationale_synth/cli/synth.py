@@ -19,7 +19,6 @@ from genprm.extras import require
 from genprm.models.base import ModelBackend
 from genprm.options import ModelOptions, open_sandbox
 from rationale_synth.cli.engine import LIBRARIES, Actors, Decontaminate, Engine, EngineOption, RayAddress
-from rationale_synth.cli.table import print_figures
 from rationale_synth.consensus import Filter
 from rationale_synth.families import family_plants
 from rationale_synth.gold_critic import GoldCritic
@@ -142,7 +141,11 @@ def plant(
         if unusable:
             say(f"{unusable} of {unusable + len(solutions)} solutions cannot be worked out anew, and are left out")
         every = [*plants(solutions, seed, errors), *family_plants(families, seed, errors or len(Kind))]
-        kept = Decontaminated([voiced(each, seed) for each in every] if reword else every, decontaminate or [])
+        told = [voiced(each, seed) for each in every] if reword else every
+        grounded = [each for each in told if each.is_grounded]
+        if ungrounded := len(told) - len(grounded):
+            say(f"{ungrounded} solutions name numbers that come from nowhere, and are left out")
+        kept = Decontaminated(grounded, decontaminate or [])
         planted = list(kept)
         if decontaminate:
             say(f"{kept.dropped} solutions are of problems in an evaluation file, and are left out")
@@ -195,7 +198,7 @@ def _finish(folder: RunFolder, options: SynthOptions, model: str) -> None:
     """Write what a run has found, and tell it."""
     with shared.refusing():
         summary = write_data(folder, options, model)
-    print_figures(summary.figures)
+    shared.print_figures(summary.figures)
     Console(highlight=False).print(
         f"Training data: {folder.path}/train.jsonl, train.parquet; what is in them: README.md", soft_wrap=True
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from genprm import Budget, Verifier
-from genprm.models.embedded import EMBEDDED, embedded_folder
+from genprm.models.embedded import EMBEDDED, SHIPPED, embedded_folder
 
 pytestmark = pytest.mark.model
 
@@ -41,7 +41,7 @@ def test_a_conversion_that_was_killed_is_done_again(tmp_path: Path):
 
 
 def test_a_real_model_argues_writes_code_and_judges(tmp_path: Path):
-    budget = Budget(step_tokens=96, analysis_tokens=40)
+    budget = Budget(step_tokens=256, analysis_tokens=128)
     with Verifier.from_pretrained(sandbox="local", budget=budget) as verifier:
         report = verifier.verify(
             "A shop sells 3 boxes of 12 eggs each. How many eggs is that?",
@@ -49,7 +49,7 @@ def test_a_real_model_argues_writes_code_and_judges(tmp_path: Path):
             votes=2,
         )
     assert len(report.steps) == 2
-    assert report.model == EMBEDDED
+    assert report.model == f"{EMBEDDED}+{SHIPPED}"
     assert report.usage.completion_tokens > 50
     kinds = {segment.kind.value for step in report.steps for vote in step.votes for segment in vote.segments}
     assert {"analysis", "code", "judgement"} <= kinds

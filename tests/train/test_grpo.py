@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -14,13 +15,14 @@ import pytest
 
 from genprm import Sampling
 from genprm.budget import Budget
-from genprm.errors import InputError, ModelError
+from genprm.errors import ConfigError, InputError, ModelError
 from genprm.models.base import Message
 from genprm.models.chat import render_chat
 from genprm.models.scripted import Rule, ScriptedModel
 from genprm.models.transformers_backend import TransformersModel
-from genprm.train.grpo import GRPOMeasured, train_grpo
-from genprm.train.options import GRPOOptions
+from genprm.train.base import open_base
+from genprm.train.grpo import GRPOMeasured, Rollouts, train_grpo
+from genprm.train.options import GRPOOptions, Machine
 from genprm.train.recipes import WINDOW, GRPORecipe
 from genprm.train.rollouts import Question, Rollout, balanced, questions, roll_out
 from genprm.train.tokens import encode
@@ -106,6 +108,12 @@ async def test_the_reward(tokenizer: Any, local_sandbox: Sandbox, yes: float, ri
     assert one.reward == reward
 
 
+async def test_an_end_of_text_is_not_the_stop_string(tokenizer: Any, local_sandbox: Sandbox):
+    rules = [Rule(when=r"step by step: $", text="It is five."), Rule(when=r"python\n$", text="x = 1\n```")]
+    one = await rollout(tokenizer, local_sandbox, *rules, Rule(when=r"boxed\{$", yes=1.0), Rule(text="Done."))
+    assert own(tokenizer, one) == ["It is five.", "x = 1\n```", "Done.", "Yes"]
+
+
 async def test_without_a_verdict_there_is_no_reward(tokenizer: Any, local_sandbox: Sandbox):
     one = await rollout(tokenizer, local_sandbox, *ARGUES, Rule(when=r"boxed\{$", choice={"Maybe": 1.0}))
     assert one.reward is None
@@ -128,10 +136,12 @@ async def test_the_verdict_is_drawn_by_its_probability(tokenizer: Any, local_san
 
 def test_a_question_for_every_step_up_to_the_first_error():
     asked = questions("f", RECORDS[:3])
-    assert [(one.name, one.step, one.right) for one in asked] == [
-        ("r0/0", 1, True), ("r0/1", 2, True), ("r1/0", 1, False), ("r2/0", 1, True), ("r2/1", 2, False),
+    assert [(one.step, one.right) for one in asked] == [
+        (1, True), (2, True), (1, False), (1, True), (2, False),
     ]  # fmt: skip
     assert [turn["role"] for turn in asked[1].messages] == ["system", "user", "assistant", "user"]
+    behind = record(1, steps=3).model_copy(update={"label": 1})
+    assert [one.right for one in questions("f", [behind])] == [True, False]
 
 
 def test_as_many_right_as_wrong_ones():
@@ -165,6 +175,40 @@ def telling(count: int, told: bool = True) -> list[Any]:
         asked = one.messages[1].model_copy(update={"content": "bad bad bad" if says_wrong else "4 + 4 + 4"})
         rows.append(one.model_copy(update={"messages": (one.messages[0], asked, one.messages[2])}))
     return rows
+
+
+def test_questions_of_the_dev_file_are_not_those_of_the_training_file(tiny: Path):
+    one, other = [[question(right=right)] for right in (True, False)]
+    with asyncio.Runner() as runner:
+        rollouts = Rollouts(runner, None, open_base(str(tiny), 64), GRPOOptions(), {"train": one, "dev": other})
+    assert (rollouts.names("train"), rollouts.names("dev")) == (["train/0"], ["dev/0"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"questions": 3, "micro_batch": 16}, "--questions 3 times --group 8 is no multiple of 16"),
+        ({"questions": 4, "updates": 3}, "--updates 3: a round has 4 batches"),
+        ({"questions": 40}, "8 questions in it, a round takes --questions 40"),
+    ],
+)
+def test_rounds_that_do_not_come_out(tiny: Path, tmp_path: Path, options: dict[str, Any], message: str):
+    data = write_records(tmp_path / "train.jsonl", telling(8))
+    machine = Machine(micro_batch=options.pop("micro_batch", None))
+    recipe = GRPORecipe(group=8, **options)
+    with pytest.raises((ConfigError, InputError), match=message):
+        train_grpo(str(data), tmp_path / "adapter", GRPOOptions(base=str(tiny), recipe=recipe), machine)
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_a_model_that_knows_no_verdict(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async def mute(*_: Any, **__: Any) -> Rollout:
+        return Rollout([1], [2], [1], None)
+
+    monkeypatch.setattr("genprm.train.grpo.roll_out", mute)
+    data = write_records(tmp_path / "train.jsonl", telling(8))
+    with pytest.raises(ModelError, match="no judgement reached a verdict: --start from an adapter"):
+        train(data, tmp_path / "adapter", tiny)
 
 
 @pytest.fixture(scope="session")
@@ -239,8 +283,12 @@ def test_it_goes_on_from_an_adapter(tiny: Path, tmp_path: Path):
     train(data, tmp_path / "start", tiny, steps=1, rank=2)
     train(data, tmp_path / "adapter", tiny, start=tmp_path / "start", steps=1)
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["r"] == 2
-    with pytest.raises(ModelError, match=r"the adapter .*nowhere does not fit"):
+    with pytest.raises(InputError, match=r"nowhere: no folder of a LoRA adapter"):
         train(data, tmp_path / "other", tiny, start=tmp_path / "nowhere")
+    assert not (tmp_path / "other").exists()
+    (tmp_path / "start" / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"the adapter .*start does not fit"):
+        train(data, tmp_path / "third", tiny, start=tmp_path / "start")
 
 
 def test_questions_that_are_too_long(tiny: Path, tmp_path: Path):
@@ -251,21 +299,20 @@ def test_questions_that_are_too_long(tiny: Path, tmp_path: Path):
     assert not (tmp_path / "adapter").exists()
 
 
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
-def test_cut_off_while_code_runs_and_gone_on_with(tiny: Path, tmp_path: Path, ending: signal.Signals):
+def test_interrupted_then_killed_while_code_runs_and_gone_on_with(tiny: Path, tmp_path: Path):
     data = write_records(tmp_path / "train.jsonl", telling(8))
     arguments = ["train", "grpo", data, "--base", tiny, "--steps", 6, "--questions", 4, "--learning-rate", 0.02,
                  "--rank", 4, "--save-every", 2, "--step-tokens", 6, "--analysis-tokens", 2, "--sandbox", "local",
                  "-o", tmp_path / "cut"]  # fmt: skip
-    process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while not list((tmp_path / "cut").glob("checkpoints/checkpoint-2/trainer_state.json")):
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        time.sleep(0.01)
-    process.send_signal(ending)
-    process.communicate(timeout=60)
-    assert process.returncode == (-9 if ending is signal.SIGKILL else 130)
-    if ending is signal.SIGINT:
-        assert not _children_of(process.pid)
+    for checkpoint, ending, status in ((2, signal.SIGINT, 130), (4, signal.SIGKILL, -9)):
+        process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        while not list((tmp_path / "cut").glob(f"checkpoints/checkpoint-{checkpoint}/trainer_state.json")):
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            time.sleep(0.01)
+        process.send_signal(ending)
+        process.communicate(timeout=60)
+        assert process.returncode == status
+        assert ending is signal.SIGKILL or not _children_of(process.pid)
     done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert "going on from step" in done.stderr

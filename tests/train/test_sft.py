@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,31 @@ def test_killed_and_gone_on_with(data: Path, tiny: Path, tmp_path: Path):
     assert "going on from step" in done.stderr
     assert losses(tmp_path / "cut") == pytest.approx(losses(tmp_path / "whole"), abs=1e-4)
     assert len(losses(tmp_path / "whole")) == 36
+
+
+def test_two_processes_do_what_one_does(data: Path, tiny: Path, tmp_path: Path):
+    arguments = [
+        "train",
+        "sft",
+        data,
+        "--base",
+        tiny,
+        "--epochs",
+        2,
+        "--batch",
+        4,
+        "--learning-rate",
+        0.01,
+        "--rank",
+        4,
+    ]
+    genprm = Path(sys.executable).with_name("genprm")
+    for folder, launcher in (("one", []), ("two", ["-m", "torch.distributed.run", "--nproc_per_node", 2])):
+        words = [sys.executable, *launcher, genprm, *arguments, "-o", tmp_path / folder]
+        done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("final loss") == 1
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
 
 
 def test_the_best_on_the_dev_file_is_kept_and_it_stops_early(data: Path, tiny: Path, tmp_path: Path):
