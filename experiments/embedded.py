@@ -1,6 +1,6 @@
 """The recipe of the embedded verifier, and of the two baselines that do not reason, on the same solutions.
 
-    python -m experiments.embedded DATA -o RUN [--only genprm|direct|signs]
+    python -m experiments.embedded DATA -o RUN [--only genprm|direct|signs] [--rows A B] [--start ADAPTER]
 
 Worked solutions of GSM8K's training split and of our own families get planted errors (`genprm synth plant`), reworded;
 the records train a LoRA adapter for SmolLM2-135M-Instruct (`genprm train`). Problems that share ten words in a row with
@@ -28,9 +28,9 @@ from genprm.train.folder import fingerprint
 from genprm.train.record import read_records
 from genprm.train.tokens import encode
 
-SEED = 0
-TRAIN_ROWS = 1100
-"""GSM8K's first rows; a little more than half of them can be worked out anew."""
+DEV_SEED = 1000
+TRAIN_ROWS = (0, 1100)
+"""Of GSM8K; a little more than half of them can be worked out anew."""
 DEV_ROWS = 60
 """GSM8K's last rows."""
 TRAIN_FAMILIES, DEV_FAMILIES = 150, 10
@@ -44,8 +44,7 @@ MAX_LENGTH = 768
 """Tokens of a conversation; a third of them are longer, and take more time than they teach."""
 RECIPE = (
     "--epochs", "1", "--batch", "8", "--learning-rate", "1e-3", "--schedule", "linear", "--warmup", "0.05",
-    "--rank", "16", "--alpha", "16", "--max-length", str(MAX_LENGTH), "--mixed", "--seed", str(SEED),
-    "--save-every", "20",
+    "--rank", "16", "--alpha", "16", "--mixed", "--save-every", "20",
 )  # fmt: skip
 KINDS = {
     "genprm": ("sft",),
@@ -61,6 +60,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--only", choices=sorted(KINDS), action="append")
+    parser.add_argument("--rows", type=int, nargs=2, default=TRAIN_ROWS, help="of GSM8K's training split")
+    parser.add_argument("--families", type=int, default=TRAIN_FAMILIES, help="made-up problems")
+    parser.add_argument("--max-length", type=int, default=MAX_LENGTH, help="tokens of a conversation")
+    parser.add_argument("--start", help="adapter to go on from")
+    parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     run: Path = chosen.output
     run.mkdir(parents=True, exist_ok=True)
@@ -70,8 +74,8 @@ def main() -> None:
     log.inputs([str(source), *evaluation])
     lines = source.read_text().splitlines(keepends=True)
     for name, rows, families, seed in (
-        ("train", lines[:TRAIN_ROWS], TRAIN_FAMILIES, SEED),
-        ("dev", lines[-DEV_ROWS:], DEV_FAMILIES, SEED + 1),
+        ("train", lines[slice(*chosen.rows)], chosen.families, chosen.seed),
+        ("dev", lines[-DEV_ROWS:], DEV_FAMILIES, DEV_SEED),
     ):
         (run / f"{name}.jsonl").write_text("".join(rows))
         options = ["--errors", "1", "--no-balance", "--reword", "--families", str(families), "--seed", str(seed)]
@@ -80,19 +84,21 @@ def main() -> None:
             log.genprm("synth", "plant", run / f"{name}.jsonl", "-o", run / f"{name}-data", *options, *spared)
     fitting = run / "fitting.jsonl"
     if not fitting.exists():
-        keep_fitting(run / "train-data" / "train.jsonl", fitting)
+        keep_fitting(run / "train-data" / "train.jsonl", fitting, chosen.max_length)
     for kind in chosen.only or KINDS:
         if not (run / kind / "README.md").exists():
-            log.genprm("train", *KINDS[kind], fitting, "-o", run / kind, *RECIPE)
+            further = ["--start", chosen.start] if chosen.start else []
+            more = ["--max-length", chosen.max_length, "--seed", chosen.seed, *further]
+            log.genprm("train", *KINDS[kind], fitting, "-o", run / kind, *RECIPE, *more)
 
 
-def keep_fitting(source: Path, target: Path) -> None:
+def keep_fitting(source: Path, target: Path, max_length: int) -> None:
     """The records whose whole conversation fits, so that the baselines, which need less room, see no others."""
     tokenizer = load_tokenizer(str(embedded_folder()))
     kept = [
         record.model_dump_json() + "\n"
         for record in read_records(str(source))
-        if len(encode(tokenizer, record.messages, record.masked).input_ids) <= MAX_LENGTH
+        if len(encode(tokenizer, record.messages, record.masked).input_ids) <= max_length
     ]
     target.write_text("".join(kept))
 

@@ -23,7 +23,23 @@ _OPENINGS = (
     "To answer this, we put together what the problem gives.",
     "We start from what is given: {given}",
     "The question is: {question} We work towards it step by step.",
+    "To answer the question, we need to follow these steps: First, collect what is given. Second, work out each part. "
+    "Third, put the parts together.",
+    "To find out what is asked, we have to do {count} things, one after the other.",
+    "Let's list what we know: 1. {given} 2. {other}",
+    "First, we note what the problem tells us. {given} {other} What we want to know is this: {question}",
+    "To solve this problem, we take its sentences one by one. The first one says: {given}",
+    "Let x stand for what is asked for. We look for x.",
 )
+_INTERLUDES = (
+    "Next, let's look at this part of the problem: {given}",
+    "Now we use what the problem says here: {given}",
+    "Next, we need the following. {other}",
+    "So far we have found {found}. With that we can go on.",
+    "Second, we calculate what comes next from {found}.",
+    "We remember that {found} is what we have until now, and read on: {other}",
+)
+"""Steps that compute nothing: most false alarms of a verifier that has seen few of them are on such steps."""
 _HEADS: tuple[Callable[[int], str], ...] = (
     lambda n: f"Step {n}: ",
     lambda n: f"{n}. ",
@@ -40,6 +56,8 @@ _CLOSINGS = (
 """The words of a leap among them: what is wrong with it must not be its words."""
 MERGED = 0.35
 """How often a step swallows the next one."""
+OPENED, INTERRUPTED = 0.6, 0.25
+"""How often something is said before the first step, and before each later one."""
 
 
 class _Told(Record):
@@ -64,11 +82,7 @@ def voiced(planted: Planted, seed: int = 0) -> Planted:
         for index, (text, each) in enumerate(zip(planted.steps, checks, strict=True))
     ]
     told = _closed(_merged(told, chance), chance)
-    told = _headed([_set(step, chance) for step in told], chance)
-    if chance.random() < 0.4:
-        sentences = SENTENCE_END.split(planted.problem)
-        opening = chance.choice(_OPENINGS).format(given=sentences[0], question=sentences[-1])
-        told.insert(0, _Told(text=opening))
+    told = _headed(_talked([_set(step, chance) for step in told], planted.problem, chance), chance)
     label = next((index for index, step in enumerate(told) if step.wrong), NO_ERROR)
     judged = len(told) if label == NO_ERROR else label + 1
     return planted.model_copy(
@@ -91,6 +105,27 @@ def _merged(told: list[_Told], chance: random.Random) -> list[_Told]:
         else:
             merged.append(step)
     return merged
+
+
+def _talked(told: list[_Told], problem: str, chance: random.Random) -> list[_Told]:
+    """With steps in between, and at the beginning, that say what is given or what comes next."""
+    *given, question = SENTENCE_END.split(problem)
+    talked: list[_Told] = []
+    for step in told:
+        found = [check.claim for before in talked for check in before.checks]
+        words = None
+        if not talked and chance.random() < OPENED:
+            words = chance.choice(_OPENINGS)
+        elif found and not any(before.wrong for before in talked) and chance.random() < INTERRUPTED:
+            words = chance.choice(_INTERLUDES)
+        if words is not None:
+            one, other = (chance.choice(given or [question]) for _ in range(2))
+            count = len(told)
+            found = found[-1:] or [""]
+            text = words.format(given=one, other=other, question=question, found=found[0], count=count)
+            talked.append(_Told(text=text))
+        talked.append(step)
+    return talked
 
 
 def _closed(told: list[_Told], chance: random.Random) -> list[_Told]:

@@ -103,6 +103,7 @@ def test_the_wheel(tmp_path: Path):
         "genprm/templates/report.html",
         "genprm/demo/problems.jsonl",
         "genprm/py.typed",
+        "genprm/adapters/verifier/adapter_model.safetensors",
         "rationale_synth/worked_problems.jsonl",
     ):
         assert needed in names

@@ -1,0 +1,44 @@
+"""Which model the words on a command line mean."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from genprm.models.embedded import EMBEDDED, NO_ADAPTER, SHIPPED, shipped_adapter
+from genprm.options import Backend, ModelOptions, RunOptions
+
+
+@pytest.mark.parametrize(
+    ("given", "is_shipped", "is_bare"),
+    [
+        ({}, True, False),
+        ({"model": EMBEDDED}, True, False),
+        ({"backend": Backend.VLLM}, True, False),
+        ({"style": "direct>genprm"}, True, False),
+        ({"adapter": NO_ADAPTER}, False, True),
+        ({"style": "thinkprm"}, False, True),
+        ({"adapter": "mine"}, False, False),
+        ({"model": "GenPRM/GenPRM-7B"}, False, False),
+        ({"base_url": "http://localhost:8000/v1"}, False, False),
+    ],
+)
+def test_the_shipped_adapter_goes_with_the_embedded_model_in_its_style(given: dict, is_shipped: bool, is_bare: bool):
+    options = RunOptions(**given)
+    assert (options.is_shipped, options.is_embedded) == (is_shipped, is_bare)
+    assert (options.lora == str(shipped_adapter())) is is_shipped
+    assert (options.fingerprint_fields()["adapter"] == SHIPPED) is is_shipped
+
+
+def test_a_policy_is_never_the_adapter_that_judges():
+    assert ModelOptions().lora is None
+    assert ModelOptions().is_embedded
+    assert ModelOptions(adapter=NO_ADAPTER).lora is None
+
+
+def test_what_is_shipped_is_for_the_embedded_model_and_small():
+    config = json.loads((shipped_adapter() / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert (shipped_adapter() / "adapter_model.safetensors").stat().st_size < 20_000_000
+    assert "data" in (shipped_adapter() / "README.md").read_text()
