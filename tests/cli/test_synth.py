@@ -74,12 +74,13 @@ def test_planted_data_of_our_own_families_in_other_words(cli: Cli, tmp_path: Pat
     row = {"question": "Pens cost $2. Tom buys 5. What does he pay?", "answer": "He pays 2*5=$<<2*5=10>>10.\n#### 10"}
     (tmp_path / "worked.jsonl").write_text(json.dumps(row) + "\n")
     arguments = ("synth", "plant", "worked.jsonl", "--errors", 1, "--no-balance", *LOCAL)
-    assert cli(*arguments, "-o", "data", "--families", 50, "--reword").returncode == 0
+    done = cli(*arguments, "-o", "data", "--families", 50, "--reword")
+    assert done.returncode == 0
+    assert "genprm: 2 solutions name numbers that come from nowhere, and are left out" in done.stderr
     assert cli(*arguments, "-o", "plain").returncode == 0
     found = [(tmp_path / name / "train.jsonl").read_text().splitlines() for name in ("data", "plain")]
     data, plain = [[json.loads(line) for line in lines] for lines in found]
-    assert (len(data), len(plain)) == (102, 2)
-    assert sum(record["label"] == -1 for record in data) == 51
+    assert (len(data), len(plain)) == (100, 2)
     assert {record["problem"] for record in plain} < {record["problem"] for record in data}
     assert not {record["steps"][0] for record in plain} >= {record["steps"][0] for record in data[:2]}
     assert any("import math" in turn["content"] for record in data for turn in record["messages"])
