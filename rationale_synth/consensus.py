@@ -41,6 +41,8 @@ class Filter(str, Enum):
     """The labels of all steps up to the first error (GenPRM, section 4.2; ThinkPRM)."""
     OUTCOME = "outcome"
     """Only whether the final answer is right: ThinkPRM's ablation."""
+    LABELS = "labels"
+    """Nothing: the label's verdict is put in the place of the model's own (`rationale_synth.taught`)."""
 
 
 def disagreement(kind: Filter, judged: int, label: int, correct: bool) -> Reason | None:
@@ -52,6 +54,8 @@ def disagreement(kind: Filter, judged: int, label: int, correct: bool) -> Reason
         label: the first error by the labels.
         correct: whether the solution's final answer is right.
     """
+    if kind is Filter.LABELS:
+        return None
     wrong = label != NO_ERROR if kind is Filter.PROCESS else not correct
     if judged == NO_ERROR:
         return Reason.MISSED_ERROR if wrong else None

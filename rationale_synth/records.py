@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, TypeAdapter
 
-from genprm.records import NO_ERROR, Problem, Record, Text
+from genprm.records import NO_ERROR, Problem, Record, Solution, Text
 from rationale_synth.labels import Rule
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -107,6 +107,24 @@ class LabelledSolution(Record):
     rule: Rule | None
     """None where the labels are known by construction."""
     policy: str
+
+    @classmethod
+    def known(cls, solution: Solution, policy: str) -> LabelledSolution:
+        """A solution whose first error is known without rollouts: planted, or found by people.
+
+        Args:
+            solution: it has a label.
+            policy: who wrote it.
+        """
+        assert solution.label is not None
+        steps = len(solution.steps)
+        right = range(steps) if solution.label == NO_ERROR else range(solution.label)
+        return cls(
+            id=solution.id, problem=solution.problem, answer=solution.answer or "", steps=solution.steps,
+            label=solution.label, step_labels=tuple(float(index in right) for index in range(steps)),
+            correct=solution.label == NO_ERROR, pass_rate=None, values=(None,) * steps, rollouts=(0,) * steps,
+            rule=None, policy=policy,
+        )  # fmt: skip
 
 
 _RECORD: TypeAdapter[ProblemRecord] = TypeAdapter(ProblemRecord)

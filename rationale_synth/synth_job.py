@@ -13,6 +13,7 @@ from genprm.errors import InputError
 from genprm.models.base import ModelBackend
 from genprm.progress import LiveProgress
 from genprm.records import NO_ERROR
+from genprm.rows import iterate_solutions
 from genprm.train.record import TrainingRecord
 from rationale_synth.consensus import Reason, balanced
 from rationale_synth.jobs import run_job
@@ -23,17 +24,24 @@ from rationale_synth.plots import bars
 from rationale_synth.records import LabelledSolution
 from rationale_synth.run_folder import InputMark, RunConfig, RunFolder
 from rationale_synth.synthesize import Synthesizer, SynthOptions, SynthRecord, training_record
+from rationale_synth.taught import Place, verdicts_to_mask, without_verdicts
 from sandbox import Sandbox
 
 DATA = "train"
 
 
 def read_labelled(source: Path) -> Iterator[LabelledSolution]:
-    """The labelled solutions of a label run's folder.
+    """The labelled solutions of a label run's folder, or of a file of rows with labels from elsewhere.
 
     Raises:
         InputError: there are none, or a line is none.
     """
+    if source.is_file():
+        for solution in iterate_solutions(str(source)):
+            if solution.label is None:
+                raise InputError(f"{source}: row {solution.id} has no field label: the first wrong step, -1 for none")
+            yield LabelledSolution.known(solution, solution.generator or "unknown")
+        return
     path = source / f"{ROWS}.jsonl"
     try:
         with open(path, "rb") as file:
@@ -44,7 +52,7 @@ def read_labelled(source: Path) -> Iterator[LabelledSolution]:
                     raise InputError(f"{path}, line {number}: {error.errors()[0]['msg']}") from error
     except OSError as error:
         raise InputError(
-            f"{path}: {error.strerror or error}: expected the folder of a finished `genprm label`"
+            f"{path}: {error.strerror or error}: expected the folder of a finished `genprm label`, or a file of rows"
         ) from error
 
 
@@ -132,7 +140,7 @@ class SynthSummary:
             ("solutions", f"{self.solutions}"),
             ("rationales written", f"{self.attempts}"),
             *((f"  {reason.value.replace('_', ' ')}", f"{n}") for reason, n in self.reasons.most_common()),
-            ("solutions with a rationale that agrees", share(len(self.agreeing), self.solutions)),
+            ("solutions with a rationale that is kept", share(len(self.agreeing), self.solutions)),
             ("records", f"{self.written}"),
             ("  with an error", f"{self.with_error}"),
             ("code runs", f"{self.runs}"),
@@ -153,11 +161,17 @@ def write_data(run: RunFolder, options: SynthOptions, model: str) -> SynthSummar
     if dropped := len(summary.agreeing) - len(chosen):
         summary.reasons[Reason.UNBALANCED] = dropped
 
+    masked = set[Place]()
+    if options.right_per_wrong is not None:
+        solutions = (record.solution for record in _records(run) if record.solution.id in chosen)
+        masked = verdicts_to_mask(solutions, options.right_per_wrong)
+
     def rows() -> Iterator[TrainingRecord]:
         for record in _records(run):
             if record.kept is not None and record.solution.id in chosen:
                 summary.with_error += record.solution.label != NO_ERROR
-                yield training_record(record, record.kept, options.style, model)
+                steps = [step for step in range(len(record.solution.steps)) if (record.solution.id, step) in masked]
+                yield training_record(record, without_verdicts(record.kept, steps), options.style, model)
 
     summary.written = write_rows(run.path, DATA, TrainingRecord, rows())
     _write_card(run, summary, options, model)

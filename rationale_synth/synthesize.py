@@ -6,7 +6,7 @@ from contextlib import aclosing
 from enum import Enum
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from genprm.budget import Budget
 from genprm.chain import Chain, WallTimeError
@@ -20,6 +20,7 @@ from rationale_synth.consensus import Filter, Reason, disagreement
 from rationale_synth.critique import read_critique, write_critique
 from rationale_synth.memory import Memory
 from rationale_synth.records import LabelledSolution
+from rationale_synth.taught import write_taught
 from rationale_synth.thinkprm import read_chain, thinkprm_transcript, write_chain
 from rationale_synth.transcript import Transcript, genprm_transcript
 from sandbox import Sandbox, SandboxError, SandboxUnavailableError
@@ -45,11 +46,21 @@ class SynthOptions(Record):
     """Rationales written of each solution until one is kept."""
     balance: bool = True
     """Whether as many solutions with as without an error are kept."""
+    right_per_wrong: float | None = Field(default=None, gt=0)
+    """With the labels' verdicts: on how many right steps per wrong one the verdict is a target. None: on all."""
     example: bool = False
     """Whether the step-by-step style shows a worked example first."""
     temperature: float = Field(default=0.6, ge=0)
     seed: int = 0
     budget: Budget = Budget()
+
+    @model_validator(mode="after")
+    def _labels_go_step_by_step(self) -> SynthOptions:
+        if self.filter is Filter.LABELS and self.style is not SynthStyle.GENPRM_STEP:
+            raise ValueError("--filter labels goes with --style genprm-step only")
+        if self.right_per_wrong is not None and self.filter is not Filter.LABELS:
+            raise ValueError("--right-per-wrong goes with --filter labels only")
+        return self
 
     @property
     def runs_code(self) -> bool:
@@ -80,7 +91,7 @@ class SynthRecord(Record):
 
     @property
     def kept(self) -> Transcript | None:
-        """The conversation that agrees, if there is one."""
+        """The conversation that is kept, if one is."""
         return next((attempt.transcript for attempt in self.attempts if attempt.reason is None), None)
 
     @property
@@ -151,6 +162,8 @@ class Synthesizer:
             if isinstance(judgement, Reason):
                 return judgement
             judged, rationales = judgement.first_error, judgement.rationales
+        elif self._options.filter is Filter.LABELS:
+            return await write_taught(chain, solution)
         else:
             votes = await self._votes(chain, solution)
             if isinstance(votes, Reason):

@@ -14,7 +14,7 @@ from importlib import resources
 from itertools import islice
 
 from genprm.errors import InputError
-from genprm.records import NO_ERROR, Record
+from genprm.records import NO_ERROR, Record, Solution
 from genprm.rows import iterate_rows
 from genprm.tasks import gather_all
 from rationale_synth.consensus import Reason
@@ -86,13 +86,10 @@ def plants(solutions: Iterable[WorkedSolution], seed: int = 0, most: int | None 
 
 def labelled(planted: Planted) -> LabelledSolution:
     """A planted solution as the row that a label run would have made of it."""
-    steps = len(planted.steps)
-    wrong = range(steps) if planted.label == NO_ERROR else range(planted.label)
-    return LabelledSolution(
-        id=planted.id, problem=planted.problem, answer=planted.answer, steps=planted.steps, label=planted.label,
-        step_labels=tuple(float(index in wrong) for index in range(steps)), correct=planted.label == NO_ERROR,
-        pass_rate=None, values=(None,) * steps, rollouts=(0,) * steps, rule=None, policy="planted",
-    )  # fmt: skip
+    solution = Solution(
+        id=planted.id, problem=planted.problem, steps=planted.steps, label=planted.label, answer=planted.answer
+    )
+    return LabelledSolution.known(solution, "planted")
 
 
 async def validate(solutions: Sequence[Planted], sandbox: Sandbox) -> list[Line]:

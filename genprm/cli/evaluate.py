@@ -1,4 +1,4 @@
-"""`genprm eval`: ProcessBench, best of N on fixed pools, calibration, comparison."""
+"""`genprm eval`: ProcessBench, best of N on fixed pools, calibration, thresholds, comparison."""
 
 from __future__ import annotations
 
@@ -20,13 +20,22 @@ from genprm.cli import shared
 from genprm.cli.shared import EXIT_UNSCORED, say
 from genprm.comparison import Comparison, compare
 from genprm.errors import InputError, OutputError
-from genprm.evaluation import EvaluationResult, Interval, Outcome, evaluate, outcome
+from genprm.evaluation import (
+    EvaluationResult,
+    Interval,
+    Outcome,
+    SubsetResult,
+    evaluate,
+    evaluate_subset,
+    outcome,
+)
 from genprm.options import RunOptions
 from genprm.pools import Scored, as_json, flatten, measure_pools, read_pools
 from genprm.records import OutputRow, Solution, Verification, parse_row
 from genprm.report import write_text
 from genprm.rows import iterate_solutions
 from genprm.search.select import Reduce, verification_score
+from genprm.threshold import fit_threshold, outcome_at
 
 eval_app = typer.Typer(no_args_is_help=True, help="Measure a verifier on labelled data.")
 Json = Annotated[Path | None, typer.Option(help="Write the figures as JSON.")]
@@ -128,6 +137,34 @@ def calibrate(
     _write_json(json, dumps({"temperature": temperature, "results": figures}, indent=2))
 
 
+@eval_app.command()
+def threshold(
+    files: Results,
+    fit: Annotated[str, typer.Option(help="Results on other rows: the threshold is chosen there.")],
+    json: Json = None,
+) -> None:
+    """ProcessBench's F1 at the score threshold that is best on other rows, beside that at 0.5."""
+    with shared.refusing():
+        shared.check_target(json)
+        chosen = fit_threshold(list(_labelled_results(fit)))
+        results: dict[str, dict[str, SubsetResult]] = {}
+        for file in files:
+            rows = list(_labelled_results(file))
+            results[_short(file, files)] = {
+                f"{each:.4g}": evaluate_subset([outcome_at(row, each) for row in rows]) for each in (0.5, chosen)
+            }
+    table = _table("subset", "threshold", *_FIGURES)
+    for name, by_threshold in results.items():
+        for each, figures in by_threshold.items():
+            table.add_row(Text(name), each, *_figures(figures))
+    _print(table)
+    figures_by_name = {
+        name: {each: figures.model_dump(mode="json") for each, figures in by_threshold.items()}
+        for name, by_threshold in results.items()
+    }
+    _write_json(json, dumps({"threshold": chosen, "results": figures_by_name}, indent=2))
+
+
 @eval_app.command(name="compare")
 def compare_results(files: Results, json: Json = None) -> None:
     """Several results on the same rows, side by side, each tested against the first one."""
@@ -218,15 +255,21 @@ def _print(*tables: Table | str) -> None:
 
 
 def _print_processbench(result: EvaluationResult) -> None:
-    table = _table("subset", "F1", "95 %", "error acc.", "correct acc.", "rows", "unscored", "tokens", "s/row")
+    table = _table("subset", *_FIGURES, "tokens", "s/row")
     for name, subset in result.subsets.items():
-        table.add_row(
-            Text(name), _share(subset.f1), _range(subset.f1_interval), _share(subset.error_accuracy),
-            _share(subset.correct_accuracy), str(subset.rows), str(subset.unscored), str(subset.tokens),
-            _share(subset.median_seconds),
-        )  # fmt: skip
+        table.add_row(Text(name), *_figures(subset), str(subset.tokens), _share(subset.median_seconds))
     table.add_row("average", _share(result.average_f1), _range(result.average_f1_interval), style="bold")
     _print(table)
+
+
+_FIGURES = ("F1", "95 %", "error acc.", "correct acc.", "rows", "unscored")
+
+
+def _figures(subset: SubsetResult) -> list[str]:
+    return [
+        _share(subset.f1), _range(subset.f1_interval), _share(subset.error_accuracy), _share(subset.correct_accuracy),
+        str(subset.rows), str(subset.unscored),
+    ]  # fmt: skip
 
 
 def _print_pools(results: list[Scored], count: int) -> None:

@@ -98,7 +98,7 @@ class GenPRM(Style):
         opening: list[Message] = [{"role": "system", "content": SYSTEM}, *self._examples]
         messages = list(opening)
         for index, step in enumerate(solution.steps[first:], first):
-            asked = _asked(solution.problem, step, index)
+            asked = asked_about(solution.problem, step, index)
             if self._history is History.NONE:
                 seen = "\n\n".join(solution.steps[: index + 1])
                 messages, asked = list(opening), f"Question: {solution.problem}\n\n{seen}"
@@ -128,12 +128,12 @@ def directly_judged(problem: str, steps: Sequence[str], verdicts: Sequence[Verdi
     for index, (step, verdict) in enumerate(zip(steps, verdicts, strict=True)):
         judged = DIRECT_OPENING + WORDS[verdict] + JUDGEMENT_END
         messages += [
-            {"role": "user", "content": _asked(problem, step, index)}, {"role": "assistant", "content": judged},
+            {"role": "user", "content": asked_about(problem, step, index)}, {"role": "assistant", "content": judged},
         ]  # fmt: skip
     return messages
 
 
-def _asked(problem: str, step: str, index: int) -> str:
+def asked_about(problem: str, step: str, index: int) -> str:
     """What is asked about a step, whose earlier ones stand before it."""
     return step if index else f"Question: {problem}\n\n{step}"
 

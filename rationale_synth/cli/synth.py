@@ -52,7 +52,9 @@ synth_app = typer.Typer(
 
 @synth_app.command()
 def rationales(
-    source: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a `genprm label` run.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder of a `genprm label` run, or a file of labelled rows.")
+    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder of the data; an interrupted run goes on there.")
     ],
@@ -67,6 +69,9 @@ def rationales(
     balance: Annotated[
         bool, typer.Option("--balance/--no-balance", help="Keep as many solutions with as without an error.")
     ] = True,
+    right_per_wrong: Annotated[
+        float | None, typer.Option(help="With --filter labels: right steps per wrong one whose verdict is a target.")
+    ] = None,
     sandbox: shared.SandboxOption = "docker",
     seed: shared.Seed = 0,
     temperature: shared.Temperature = 0.6,
@@ -95,7 +100,7 @@ def rationales(
         )  # fmt: skip
         options = SynthOptions(
             style=style, filter=filter, tries=tries, balance=balance, example=chosen.is_embedded,
-            temperature=temperature, seed=seed, budget=budget,
+            right_per_wrong=right_per_wrong, temperature=temperature, seed=seed, budget=budget,
         )  # fmt: skip
         mark = take_input(shared.first(read_labelled(source), limit), output)
         folder = open_synth_run(output, options, chosen.label, mark)

@@ -157,6 +157,27 @@ def test_a_temperature_that_was_fitted_elsewhere(cli: Cli, tmp_path: Path):
     assert len(cooled["bins"]) == 4
 
 
+# Thresholds
+
+
+def test_a_threshold_that_was_chosen_elsewhere(cli: Cli, tmp_path: Path):
+    """A verifier that leans to Yes: its right steps have 0.9 and more, the wrong ones 0.7."""
+    (tmp_path / "fit.jsonl").write_text(result("a", 1, 0.94, 0.7) + result("b", -1, 0.9) + result("c", -1, 0.96))
+    rows = [result("d", 0, 0.74), result("e", 1, 0.95, 0.6), result("f", -1, 0.99, 0.91), result("g", -1, 0.75)]
+    stopped = result("h", 1, 0.85, None)
+    (tmp_path / "here.jsonl").write_text("".join(rows) + failed("i", -1) + stopped)
+    done = cli("eval", "threshold", "here.jsonl", "--fit", "fit.jsonl", "--json", "t.json")
+    assert (done.returncode, done.stderr) == (0, "")
+    figures = json.loads((tmp_path / "t.json").read_text())
+    assert figures["threshold"] == pytest.approx(0.8)
+    as_it_is, chosen = figures["results"]["here"].values()
+    assert (as_it_is["error_accuracy"], as_it_is["correct_accuracy"], as_it_is["unscored"]) == (
+        0, pytest.approx(200 / 3), 2,
+    )  # fmt: skip
+    assert (chosen["error_accuracy"], chosen["correct_accuracy"]) == (pytest.approx(200 / 3), pytest.approx(100 / 3))
+    assert "here 0.8 44.4" in words(done.stdout)
+
+
 # Comparison
 
 
@@ -213,6 +234,8 @@ WRONG = [
     (["calibration", "one.jsonl", "--plot", "missing/c.png"], "missing/c.png: no such folder"),
     (["calibration", "one.jsonl", "--plot", "c.nonsense"], "c.nonsense: Format 'nonsense' is not supported"),
     (["calibration", "."], ".: Is a directory"),
+    (["threshold", "one.jsonl", "--fit", "right.jsonl"], "a threshold cannot be chosen"),
+    (["threshold", "one.jsonl", "--fit", "unlabelled.jsonl"], "unlabelled.jsonl, line 2: row b has no label"),
     (["compare", "one.jsonl"], "compare takes two files or more"),
     (["compare", "one.jsonl", "./one.jsonl"], "compare takes different files"),
     (["compare", "one.jsonl", "right.jsonl"], "one.jsonl, right.jsonl: no row is in all of them"),

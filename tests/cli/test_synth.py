@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import subprocess
 import time
@@ -139,6 +140,7 @@ def test_rationales_for_a_label_run_killed_on_the_way(cli: Cli, run_folder: Path
         (["run", "--tries", "0"], "tries: input should be greater than or equal to 1"),
         (["run", "--limit", "0"], "--limit is 0: expected at least 1"),
         (["run", "--backend", "scripted"], "--backend scripted needs --model"),
+        (["run", "--filter", "labels"], "--filter labels goes with --style genprm-step only"),
         (["plant", "nowhere.jsonl"], "nowhere.jsonl: No such file"),
     ],
 )
@@ -148,6 +150,28 @@ def test_wrong_input(cli: Cli, run_folder: Path, tmp_path: Path, arguments: list
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "data").exists()
+
+
+def test_labelled_rows_from_elsewhere(cli: Cli, tmp_path: Path):
+    """Rows in ProcessBench's form, with the labels' verdicts in the rationales of a model that always says Yes."""
+    rows = [{"id": f"{label}", "problem": "P", "steps": ["a", "b"], "label": label} for label in (-1, 0, 1)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rules = [
+        {"when": r"```python\n$", "text": "print(6 * 7)\n```\n"},
+        {"when": "step by step: $", "text": "Hm.</analyze>\n"},
+        {"when": r"boxed\{$", "yes": 0.9},
+        {"text": "</verify>\n<output>\n"},
+    ]
+    (tmp_path / "model.json").write_text(json.dumps(rules))
+    model = ("--backend", "scripted", "--model", "model.json", "--style", "genprm-step", *LOCAL)
+    done = cli("synth", "rows.jsonl", "-o", "data", *model, "--filter", "labels", "--right-per-wrong", 1)
+    assert (done.returncode, "is kept  100.0 %" in done.stdout) == (0, True), done.stdout
+    kept = [json.loads(line) for line in (tmp_path / "data" / "train.jsonl").read_text().splitlines()]
+    said = {row["id"]: re.findall(r"boxed{(\w+)", json.dumps(row["messages"])) for row in kept}
+    assert said == {"-1": ["Yes", "Yes"], "0": ["No"]}, "balanced: one of each"
+    (tmp_path / "rows.jsonl").write_text('{"problem": "P", "steps": ["a"]}\n')
+    done = cli("synth", "rows.jsonl", "-o", "other", *model)
+    assert (done.returncode, "rows.jsonl: row row-0 has no field label" in done.stderr) == (2, True)
 
 
 def test_a_broken_line_and_another_run(cli: Cli, run_folder: Path, critic: Path):

@@ -32,6 +32,7 @@ from rationale_synth.records import LabelledSolution
 from rationale_synth.run_folder import RunFolder
 from rationale_synth.synth_job import open_synth_run, run_synth_job, write_data
 from rationale_synth.synthesize import Synthesizer, SynthOptions, SynthRecord, SynthStyle
+from rationale_synth.taught import verdicts_to_mask, without_verdicts
 from rationale_synth.thinkprm import read_chain
 from rationale_synth.transcript import Transcript, genprm_transcript
 from rationale_synth.validate import labelled, plants, validate, worked_solutions
@@ -319,6 +320,63 @@ async def test_step_by_step(local_sandbox: Sandbox):
     assert masked_texts(right.kept).count(VERIFY) == len(chosen(None).steps)
     wrong = await synthesize(ScriptedModel(script), local_sandbox, chosen(Kind.ARITHMETIC_SLIP), options)
     assert [attempt.reason for attempt in wrong.attempts] == [Reason.MISSED_ERROR]
+
+
+def targets(record: Transcript) -> list[str]:
+    """What is learned of each answer."""
+    found: dict[int, list[str]] = {}
+    for number, message in enumerate(record.messages):
+        if message.role == "assistant":
+            kept = list(message.content)
+            for at in record.masked:
+                if at.message == number:
+                    kept[at.start : at.end] = [""] * (at.end - at.start)
+            found[number] = kept
+    return ["".join(kept) for kept in found.values()]
+
+
+async def test_verdicts_of_the_labels(local_sandbox: Sandbox):
+    """It says Yes to all: of the wrong step only the verdict is a target, and there it is No."""
+    script = [
+        ScriptRule(when=r"```python\n$", text="print(6 * 7)\n```\n"),
+        ScriptRule(when="step by step: $", text="It looks right.</analyze>\n"),
+        ScriptRule(when=r"boxed\{$", yes=0.9),
+        ScriptRule(text="So it is.\n</verify>\n<output>\n"),
+    ]
+    options = SynthOptions(tries=1, style=SynthStyle.GENPRM_STEP, filter=Filter.LABELS)
+    planted = chosen(Kind.ARITHMETIC_SLIP)
+    record = await synthesize(ScriptedModel(script), local_sandbox, planted, options)
+    assert record.kept is not None
+    *agreed, differed = targets(record.kept)
+    assert len(agreed) == planted.label > 0
+    written = "It looks right.</analyze>\nprint(6 * 7)\n```\nSo it is.\n</verify>\n<output>\nYes"
+    assert set(agreed) == {written}
+    assert differed == "No"
+    assert record.kept.messages[-1].content.endswith("[Code Output]\n\n```\n42\n```\n" + judged("No"))
+    assert record.kept.messages[-3].content.endswith(judged("Yes"))
+    assert targets(without_verdicts(record.kept, [0]))[0] == written.removesuffix("Yes")
+
+
+def judged(word: str) -> str:
+    return f"So it is.\n</verify>\n<output>\n{JUDGEMENT}{word}{JUDGEMENT_END}"
+
+
+def test_right_steps_per_wrong_one():
+    rows = [labelled(planted) for planted in PLANTED]
+    wrong = sum(row.label != NO_ERROR for row in rows)
+    steps = [(row.id, step) for row in rows for step in range(len(row.steps) if row.label == NO_ERROR else row.label)]
+    masked = verdicts_to_mask(rows, 0.5)
+    assert masked < set(steps)
+    assert len(steps) - len(masked) == round(0.5 * wrong)
+    assert verdicts_to_mask(reversed(rows), 0.5) == masked
+    assert not verdicts_to_mask(rows, 1000)
+
+
+def test_labels_in_the_place_of_verdicts_are_for_one_style():
+    with pytest.raises(ValueError, match="goes with --style genprm-step only"):
+        SynthOptions(filter=Filter.LABELS)
+    with pytest.raises(ValueError, match="goes with --filter labels only"):
+        SynthOptions(style=SynthStyle.GENPRM_STEP, right_per_wrong=2)
 
 
 def chain(*verdicts: str) -> str:
