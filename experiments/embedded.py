@@ -1,13 +1,15 @@
 """The recipe of the embedded verifier, and of the two baselines that do not reason, on the same solutions.
 
-    python -m experiments.embedded DATA -o RUN [--only genprm|direct|signs] [--rows A B] [--start ADAPTER]
+    python -m experiments.embedded DATA -o RUN [--only genprm|taught|direct|signs]
 
 Worked solutions of GSM8K's training split and of our own families get planted errors (`genprm synth plant`), reworded;
-the records train a LoRA adapter for SmolLM2-135M-Instruct (`genprm train`). Problems that share ten words in a row with
-any evaluation file, or with a bundled problem, are left out. DATA has the folders gsm8k, math, processbench_dev,
-mr_gsm8k_dev and best_of_n_dev. RUN/manifest.json says what was run on what, and for how long; the same command goes on
-where it was cut off. The shipped adapter is RUN/genprm, copied to genprm/adapters/verifier. RUN/dev-data/train.jsonl is
-held out: planted errors in other problems, for `genprm eval processbench`.
+the records train a LoRA adapter for SmolLM2-135M-Instruct (`genprm train`), RUN/genprm. On other problems it then
+writes rationales of its own, and learns from the labels what they are worth (`genprm synth --filter labels`):
+RUN/taught, which goes on from RUN/genprm. Problems that share ten words in a row with any evaluation file, or with a
+bundled problem, are left out. DATA has the folders gsm8k, math, processbench_dev, mr_gsm8k_dev and best_of_n_dev.
+RUN/manifest.json says what was run on what, and for how long; the same command goes on where it was cut off. The
+shipped adapter is RUN/taught, copied to genprm/adapters/verifier. RUN/dev-data/train.jsonl is held out: planted errors
+in other problems, for `genprm eval processbench`.
 """
 
 from __future__ import annotations
@@ -28,12 +30,14 @@ from genprm.train.folder import fingerprint
 from genprm.train.record import read_records
 from genprm.train.tokens import encode
 
-DEV_SEED = 1000
+OWN_SEED, DEV_SEED = 1, 1000
 TRAIN_ROWS = (0, 1100)
 """Of GSM8K; a little more than half of them can be worked out anew."""
+OWN_ROWS = (1100, 1400)
+"""Of GSM8K, for rationales of its own."""
 DEV_ROWS = 60
 """GSM8K's last rows."""
-TRAIN_FAMILIES, DEV_FAMILIES = 150, 10
+TRAIN_FAMILIES, OWN_FAMILIES, DEV_FAMILIES = 150, 40, 10
 EVALUATION = (
     "processbench_dev/gsm8k.jsonl", "processbench_dev/math.jsonl", "processbench_dev/olympiadbench.jsonl",
     "processbench_dev/omnimath.jsonl", "mr_gsm8k_dev/mr_gsm8k.jsonl", "gsm8k/test.jsonl", "math/math500_test.jsonl",
@@ -46,8 +50,11 @@ RECIPE = (
     "--epochs", "1", "--batch", "8", "--learning-rate", "1e-3", "--schedule", "linear", "--warmup", "0.05",
     "--rank", "16", "--alpha", "16", "--mixed", "--save-every", "20",
 )  # fmt: skip
+OWN = ("--style", "genprm-step", "--filter", "labels", "--right-per-wrong", "2", "--no-balance", "--step-tokens", "320")
+"""How rationales of its own are written and used."""
 KINDS = {
     "genprm": ("sft",),
+    "taught": ("sft",),
     "direct": ("discriminative", "--variant", "direct"),
     "signs": ("discriminative", "--variant", "signs"),
 }
@@ -60,11 +67,6 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--only", choices=sorted(KINDS), action="append")
-    parser.add_argument("--rows", type=int, nargs=2, default=TRAIN_ROWS, help="of GSM8K's training split")
-    parser.add_argument("--families", type=int, default=TRAIN_FAMILIES, help="made-up problems")
-    parser.add_argument("--max-length", type=int, default=MAX_LENGTH, help="tokens of a conversation")
-    parser.add_argument("--start", help="adapter to go on from")
-    parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     run: Path = chosen.output
     run.mkdir(parents=True, exist_ok=True)
@@ -74,7 +76,8 @@ def main() -> None:
     log.inputs([str(source), *evaluation])
     lines = source.read_text().splitlines(keepends=True)
     for name, rows, families, seed in (
-        ("train", lines[slice(*chosen.rows)], chosen.families, chosen.seed),
+        ("train", lines[slice(*TRAIN_ROWS)], TRAIN_FAMILIES, 0),
+        ("own", lines[slice(*OWN_ROWS)], OWN_FAMILIES, OWN_SEED),
         ("dev", lines[-DEV_ROWS:], DEV_FAMILIES, DEV_SEED),
     ):
         (run / f"{name}.jsonl").write_text("".join(rows))
@@ -84,12 +87,17 @@ def main() -> None:
             log.genprm("synth", "plant", run / f"{name}.jsonl", "-o", run / f"{name}-data", *options, *spared)
     fitting = run / "fitting.jsonl"
     if not fitting.exists():
-        keep_fitting(run / "train-data" / "train.jsonl", fitting, chosen.max_length)
+        keep_fitting(run / "train-data" / "train.jsonl", fitting, MAX_LENGTH)
     for kind in chosen.only or KINDS:
-        if not (run / kind / "README.md").exists():
-            further = ["--start", chosen.start] if chosen.start else []
-            more = ["--max-length", chosen.max_length, "--seed", chosen.seed, *further]
-            log.genprm("train", *KINDS[kind], fitting, "-o", run / kind, *RECIPE, *more)
+        if (run / kind / "README.md").exists():
+            continue
+        data, further = fitting, []
+        if kind == "taught":
+            data, further = run / "own-rationales", ["--start", run / "genprm"]
+            if not (data / "README.md").exists():
+                source = run / "own-data" / "input.jsonl"
+                log.genprm("synth", source, "-o", data, *OWN, "--tries", 1, "--adapter", run / "genprm")
+        log.genprm("train", *KINDS[kind], data, "-o", run / kind, *RECIPE, "--max-length", MAX_LENGTH, *further)
 
 
 def keep_fitting(source: Path, target: Path, max_length: int) -> None:

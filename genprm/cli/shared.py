@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -269,13 +269,13 @@ def read_output(file: str, parse: Callable[[bytes], T], command: str) -> Iterato
         raise InputError(f"{file}: no rows in it")
 
 
-def print_figures(figures: Iterable[tuple[str, str]]) -> None:
+def print_figures(figures: Iterable[tuple[str, str]], nothing: Collection[str] = ("0", "-", "None")) -> None:
     """Print names and figures, but those that are nothing."""
     grid = Table(box=None, padding=(0, 1), show_header=False)
     grid.add_column()
     grid.add_column(justify="right")
     for name, figure in figures:
-        if figure not in ("0", "-", "None"):
+        if figure not in nothing:
             grid.add_row(name, figure)
     Console(highlight=False).print(grid)
 

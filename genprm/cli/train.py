@@ -225,5 +225,6 @@ def _run(train: Callable[[], Record], output: Path) -> None:
         measured = train()
         if not is_first_process():
             return
-        shared.print_figures((name.replace("_", " "), f"{value}") for name, value in measured.model_dump().items())
+        figures = ((name.replace("_", " "), f"{value}") for name, value in measured.model_dump().items())
+        shared.print_figures(figures, nothing=["None"])
         print(f"In {output}; README.md there says what it is")

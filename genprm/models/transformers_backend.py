@@ -20,8 +20,8 @@ from genprm.models.embedded import EMBEDDED, embedded_folder
 if TYPE_CHECKING:
     from genprm.models.batching import Batcher
 
-SLOTS = 16
-"""Sequences decoded at once. On two CPU cores more of them gain little and take memory."""
+SLOTS = 32
+"""Sequences decoded at once. On two CPU cores they write 1.4 times as much as 16 would, and 64 would 1.9 times."""
 MAX_LOGPROBS = 20
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from genprm.errors import InputError, ModelError, OutputError
+from genprm.errors import InputError, ModelError
 from genprm.models.chat import first_line, load_tokenizer
 from genprm.models.embedded import EMBEDDED, EMBEDDED_HUB_ID, embedded_folder
 from genprm.report import write_text
@@ -119,30 +118,6 @@ def load_for_training(base: Base, lora: LoRA, max_length: int, start: str | None
         exclude_modules=HEADS, task_type="TOKEN_CLS" if head else "CAUSAL_LM",
     )  # fmt: skip
     return get_peft_model(model, shape)
-
-
-def train_to_the_end(trainer: Any, checkpoint: Path | None, say: Callable[[str], None]) -> None:
-    """Run one of transformers' trainers, from where an earlier run was cut off.
-
-    Raises:
-        ModelError: the memory does not suffice.
-        OutputError: a checkpoint cannot be written.
-    """
-    if checkpoint:
-        say(f"going on from step {checkpoint.name.rpartition('-')[2]}")
-    try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except OSError as error:
-        raise OutputError(f"{trainer.args.output_dir}: {error.strerror or error}") from error
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
-            raise ModelError(
-                "out of memory: lower --micro-batch or --max-length, or take --activation-checkpointing"
-            ) from error
-        raise
-
-
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 
 
 def save_adapter(model: Any, base: Base, folder: Path) -> None:

@@ -8,12 +8,12 @@ upwards; it stops when groups no longer differ (StepWiser, arXiv 2508.19229, sec
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
+from copy import deepcopy
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -24,18 +24,17 @@ from genprm.models.base import Sampling
 from genprm.models.chat import render_chat
 from genprm.options import open_sandbox
 from genprm.records import Record
-from genprm.report import write_text
 from genprm.tasks import map_unordered
-from genprm.train.base import Base, load_for_training, open_base, save_adapter, started, train_to_the_end
+from genprm.train.base import Base, load_for_training, open_base, save_adapter, started
 from genprm.train.card import model_card
 from genprm.train.data import data_file
 from genprm.train.folder import TrainFolder, fingerprint, open_train_folder, processes
-from genprm.train.lora import LIBRARIES, METRICS
 from genprm.train.options import GRPOOptions, Machine
 from genprm.train.recipes import WINDOW, GRPORecipe
 from genprm.train.record import read_records
 from genprm.train.rollouts import Question, Rollout, balanced, questions, roll_out
 from genprm.train.tasks import Task
+from genprm.train.trainer import LIBRARIES, common_arguments, finish, quiet, train_to_the_end
 from sandbox import Sandbox
 
 REWARD_PLOT = "reward.png"
@@ -189,14 +188,8 @@ class Rollouts:
     def __call__(self, prompts: list[str], trainer: Any) -> dict[str, Any]:
         """One rollout for each of the prompts, which are the names of questions; a group is a name several times."""
         training = trainer.model.training
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        attention = model.config._attn_implementation
-        model.eval()
-        try:
+        with _writer(trainer.accelerator.unwrap_model(trainer.model), self._options.mixed) as model:
             made = self._runner.run(self._write(prompts, model, trainer.state.global_step if training else "dev"))
-        finally:
-            model.set_attn_implementation(attention)
-            model.train(training)
         without_verdict = sum(one.reward is None for one in made)
         if without_verdict == len(made):
             raise ModelError("no judgement reached a verdict: --start from an adapter that writes the format")
@@ -233,6 +226,24 @@ class Rollouts:
         finally:
             await policy.close()
         return [made[place] for place in range(len(prompts))]
+
+
+@contextmanager
+def _writer(model: Any, mixed: bool) -> Iterator[Any]:
+    """What writes the rollouts: on a CPU a copy with the LoRA matrices merged, for which the products of the matrices
+    alone take as long as the model's; on a GPU, which may have no room for two, the model itself."""
+    import torch
+
+    if not torch.cuda.is_available():
+        yield deepcopy(model).merge_and_unload().to(torch.bfloat16 if mixed else torch.float32).eval()
+        return
+    training, attention = model.training, model.config._attn_implementation
+    model.eval()
+    try:
+        yield model
+    finally:
+        model.set_attn_implementation(attention)
+        model.train(training)
 
 
 def _keyed(prompts: Sequence[str], step: int | str) -> Iterator[tuple[str, str]]:
@@ -278,23 +289,19 @@ def _trainer(
 ) -> Any:
     import os
 
-    import torch
     import trl
     from datasets import Dataset
     from transformers import PrinterCallback, set_seed
-    from transformers.utils import logging
 
     from genprm.train.progress import Agreed, Progress
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    quiet()
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     set_seed(options.seed)
-    gpu = torch.cuda.is_available()
     recipe = options.recipe
     train, dev = rollouts.names("train"), rollouts.names("dev")
     arguments = trl.GRPOConfig(
-        output_dir=str(place.checkpoints),
+        **common_arguments(options, machine, place),
         max_steps=recipe.steps,
         per_device_train_batch_size=machine.micro_batch or recipe.group,
         per_device_eval_batch_size=2 * recipe.group,
@@ -308,17 +315,8 @@ def _trainer(
         epsilon=recipe.clip_low,
         epsilon_high=recipe.clip_high,
         temperature=recipe.temperature,
-        weight_decay=0.0,
-        bf16=gpu or options.mixed,
-        use_cpu=not gpu,
         gradient_checkpointing=machine.activation_checkpointing,
-        seed=options.seed,
-        logging_steps=1,
         save_steps=-(-machine.save_every // recipe.updates) * recipe.updates,  # after whole rounds
-        save_total_limit=2,
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=gpu,
     )
     if dev:
         arguments.eval_strategy = "steps"
@@ -366,13 +364,8 @@ def _measured(trainer: Any, rollouts: Rollouts, asked: int, options: GRPOOptions
 
 
 def _save(trainer: Any, base: Base, place: TrainFolder, config: dict[str, Any], measured: GRPOMeasured) -> None:
-    from genprm.train.progress import draw_history
-
     staged = place.checkpoints / "finished"
     save_adapter(trainer.accelerator.unwrap_model(trainer.model), base, staged)
-    history = trainer.state.log_history
-    write_text(place.path / METRICS, "".join(json.dumps(entry) + "\n" for entry in history))
-    draw_history(history, place.path / REWARD_PLOT, "reward", "mean reward")
     figures = [(name.replace("_", " "), value) for name, value in measured.model_dump().items()]
-    write_text(staged / "README.md", model_card(base.name, Task.GRPO, config, figures))
-    place.finish(staged)
+    card = model_card(base.name, Task.GRPO, config, figures)
+    finish(trainer, place, staged, REWARD_PLOT, "reward", "mean reward", card)

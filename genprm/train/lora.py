@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,17 +9,15 @@ from typing import Any
 
 from genprm.errors import ConfigError
 from genprm.extras import require
-from genprm.report import write_text
 from genprm.styles.discriminative import QWEN_TAG
-from genprm.train.base import Base, load_for_training, open_base, save_adapter, started, train_to_the_end
+from genprm.train.base import Base, load_for_training, open_base, save_adapter, started
 from genprm.train.card import Measured, figures, model_card
 from genprm.train.data import TrainingData, data_file, fitting
 from genprm.train.folder import TrainFolder, fingerprint, open_train_folder
 from genprm.train.options import Machine, TrainOptions
 from genprm.train.recipes import Recipe, Schedule
+from genprm.train.trainer import LIBRARIES, common_arguments, finish, quiet, train_to_the_end
 
-LIBRARIES = ("accelerate", "datasets", "matplotlib", "peft", "torch", "transformers", "trl")
-METRICS = "metrics.jsonl"
 LOSS_PLOT = "loss.png"
 
 
@@ -84,27 +81,18 @@ def _arguments(options: TrainOptions, machine: Machine, place: TrainFolder, trai
     gpu = torch.cuda.is_available()
     recipe, micro = options.recipe, machine.micro_batch or (8 if gpu else 1)
     arguments = trl.SFTConfig(
-        output_dir=str(place.checkpoints),
+        **common_arguments(options, machine, place),
         num_train_epochs=recipe.epochs,
         per_device_train_batch_size=micro,
         per_device_eval_batch_size=micro,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type=_schedule(recipe),
         warmup_steps=recipe.warmup,  # below 1 it is a share
-        weight_decay=0.0,
         max_length=options.max_length if options.packing else None,
         packing=options.packing,
         activation_checkpointing=machine.activation_checkpointing,
-        bf16=gpu or options.mixed,
-        use_cpu=not gpu,
-        seed=options.seed,
         data_seed=options.seed,
-        logging_steps=1,
         save_steps=machine.save_every,
-        save_total_limit=2,
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=gpu,
     )
     arguments.gradient_accumulation_steps = max(1, round(recipe.batch / micro / arguments.world_size))
     if looks:
@@ -141,12 +129,10 @@ def _trainer(
         Trainer,
         set_seed,
     )
-    from transformers.utils import logging
 
     from genprm.train.progress import Progress
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    quiet()
     set_seed(options.seed)
     arguments = _arguments(options, machine, place, train, looks=held_out is not None)
     sets = [Dataset.from_list([example._asdict() for example in part.examples]) for part in (train, held_out) if part]
@@ -193,16 +179,11 @@ def _save(
     config: dict[str, Any],
     measured: Measured,
 ) -> None:
-    from genprm.train.progress import draw_history
-
     staged = place.checkpoints / "finished"
     if options.task.has_head:
         trainer.model.merge_and_unload().save_pretrained(staged)
         base.tokenizer.save_pretrained(staged)
     else:
         save_adapter(trainer.model, base, staged)
-    history = trainer.state.log_history
-    write_text(place.path / METRICS, "".join(json.dumps(entry) + "\n" for entry in history))
-    draw_history(history, place.path / LOSS_PLOT, "loss", "loss per token")
-    write_text(staged / "README.md", model_card(base.name, options.task, config, figures(measured)))
-    place.finish(staged)
+    card = model_card(base.name, options.task, config, figures(measured))
+    finish(trainer, place, staged, LOSS_PLOT, "loss", "loss per token", card)

@@ -9,26 +9,41 @@ from genprm.train.recipes import GRPORecipe, Positive, Recipe
 from genprm.train.tasks import Task
 
 
-class TrainOptions(Record):
-    """Everything that decides what comes out."""
+class CommonOptions(Record):
+    """What every kind of training is told."""
 
-    task: Task = Task.SFT
     base: str = EMBEDDED
     start: str | None = None
     """The folder of an adapter to go on from; the recipe's rank, alpha and dropout are then the adapter's."""
-    recipe: Recipe = Recipe()
     max_length: Positive = 2048
-    """Most tokens of a conversation; longer ones are left out."""
-    packing: bool = False
-    """Put several conversations into one sequence of ``max_length`` tokens."""
+    """Most tokens of a conversation, but for what code prints in one's own rollouts; longer ones are left out."""
     limit: Positive | None = None
     mixed: bool = False
     """On a CPU, multiply in bfloat16 and keep the weights in float32. On a GPU all is bfloat16 anyway."""
     seed: int = 0
     eval_every: Positive | None = None
-    """Steps between two looks at the dev file. Default: ten looks."""
+    """Steps between two looks at the dev file. Default: ten looks, or five where rollouts must be written for one."""
+
+
+class TrainOptions(CommonOptions):
+    """Everything that decides what a supervised training comes to."""
+
+    task: Task = Task.SFT
+    recipe: Recipe = Recipe()
+    packing: bool = False
+    """Put several conversations into one sequence of ``max_length`` tokens."""
     patience: Positive | None = None
     """Looks at the dev file without progress before it stops."""
+
+
+class GRPOOptions(CommonOptions):
+    """Everything that decides what a training by reinforcement comes to: `start` should write the format already."""
+
+    recipe: GRPORecipe = GRPORecipe()
+    code: bool = True
+    """Whether the model is let write code."""
+    budget: Budget = Budget(step_tokens=512, analysis_tokens=384)
+    """Of one judgement."""
 
 
 class Machine(Record):
@@ -40,23 +55,3 @@ class Machine(Record):
     """Compute activations twice, and keep fewer of them: less memory, a third more time."""
     save_every: Positive = 50
     """Steps between two checkpoints."""
-
-
-class GRPOOptions(Record):
-    """Everything that decides what a training by reinforcement comes to."""
-
-    base: str = EMBEDDED
-    start: str | None = None
-    """The folder of an adapter to go on from, one that writes the format: a model that does not gets no reward."""
-    recipe: GRPORecipe = GRPORecipe()
-    code: bool = True
-    """Whether the model is let write code."""
-    budget: Budget = Budget(step_tokens=512, analysis_tokens=384)
-    """Of one judgement."""
-    max_length: Positive = 2048
-    """Most tokens of a question and its judgement, but for what code prints; longer ones are left out."""
-    mixed: bool = False
-    limit: Positive | None = None
-    seed: int = 0
-    eval_every: Positive | None = None
-    """Steps between two looks at the dev file. Default: five looks."""

@@ -1,0 +1,91 @@
+"""What our runs of transformers' and TRL's trainers have in common: their arguments, how they run, what they leave."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from genprm.errors import ModelError, OutputError
+from genprm.report import write_text
+from genprm.train.folder import TrainFolder
+from genprm.train.options import CommonOptions, Machine
+
+LIBRARIES = ("accelerate", "datasets", "matplotlib", "peft", "torch", "transformers", "trl")
+METRICS = "metrics.jsonl"
+
+
+def quiet() -> None:
+    """Let the trainers' own messages and bars be silent: we show our own."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def common_arguments(options: CommonOptions, machine: Machine, place: TrainFolder) -> dict[str, Any]:
+    """What every trainer is told alike."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    return {
+        "output_dir": str(place.checkpoints),
+        "weight_decay": 0.0,
+        "bf16": gpu or options.mixed,
+        "use_cpu": not gpu,
+        "seed": options.seed,
+        "logging_steps": 1,
+        "save_total_limit": 2,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": gpu,
+    }
+
+
+def train_to_the_end(trainer: Any, checkpoint: Path | None, say: Callable[[str], None]) -> None:
+    """Run one of transformers' trainers, from where an earlier run was cut off.
+
+    Raises:
+        ModelError: the memory does not suffice.
+        OutputError: a checkpoint cannot be written.
+    """
+    if checkpoint:
+        say(f"going on from step {checkpoint.name.rpartition('-')[2]}")
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except OSError as error:
+        raise OutputError(f"{trainer.args.output_dir}: {error.strerror or error}") from error
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
+            raise ModelError(
+                "out of memory: lower --micro-batch or --max-length, or take --activation-checkpointing"
+            ) from error
+        raise
+
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+
+
+def finish(trainer: Any, place: TrainFolder, staged: Path, plot: str, figure: str, label: str, card: str) -> None:
+    """Put metrics, plot and card beside what was trained, and end the run.
+
+    Args:
+        trainer: it is done.
+        place: the run's folder.
+        staged: the folder in which what was trained was saved.
+        plot: the file name of the plot.
+        figure: the trainer's name for what it shows, over the steps.
+        label: of its axis.
+        card: the text of the model card.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    from genprm.train.progress import draw_history
+
+    history = trainer.state.log_history
+    write_text(place.path / METRICS, "".join(json.dumps(entry) + "\n" for entry in history))
+    draw_history(history, place.path / plot, figure, label)
+    write_text(staged / "README.md", card)
+    place.finish(staged)
