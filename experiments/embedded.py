@@ -15,18 +15,12 @@ in other problems, for `genprm eval processbench`.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import subprocess
-import sys
-import time
-from importlib.metadata import version
 from pathlib import Path
 
+from experiments.manifest import Manifest
 from genprm.demo import demo_path
 from genprm.models.chat import load_tokenizer
 from genprm.models.embedded import embedded_folder
-from genprm.train.folder import fingerprint
 from genprm.train.record import read_records
 from genprm.train.tokens import encode
 
@@ -69,11 +63,27 @@ def main() -> None:
     parser.add_argument("--only", choices=sorted(KINDS), action="append")
     chosen = parser.parse_args()
     run: Path = chosen.output
+    fitting = make_data(chosen.data, run)
+    manifest = Manifest(run / "manifest.json")
+    for kind in chosen.only or KINDS:
+        if (run / kind / "README.md").exists():
+            continue
+        data, further = fitting, []
+        if kind == "taught":
+            data, further = run / "own-rationales", ["--start", run / "genprm"]
+            if not (data / "README.md").exists():
+                source = run / "own-data" / "input.jsonl"
+                manifest.genprm("synth", source, "-o", data, *OWN, "--tries", 1, "--adapter", run / "genprm")
+        manifest.genprm("train", *KINDS[kind], data, "-o", run / kind, *RECIPE, "--max-length", MAX_LENGTH, *further)
+
+
+def make_data(data: Path, run: Path) -> Path:
+    """Plant errors in problems to train on, to write rationales about, and to hold out; returns what is trained on."""
     run.mkdir(parents=True, exist_ok=True)
-    log = Log(run / "manifest.json")
-    evaluation = [str(chosen.data / name) for name in EVALUATION] + [str(demo_path())]
-    source = chosen.data / "gsm8k/train.jsonl"
-    log.inputs([str(source), *evaluation])
+    manifest = Manifest(run / "manifest.json")
+    evaluation = [str(data / name) for name in EVALUATION] + [str(demo_path())]
+    source = data / "gsm8k/train.jsonl"
+    manifest.inputs([str(source), *evaluation])
     lines = source.read_text().splitlines(keepends=True)
     for name, rows, families, seed in (
         ("train", lines[slice(*TRAIN_ROWS)], TRAIN_FAMILIES, 0),
@@ -84,20 +94,11 @@ def main() -> None:
         options = ["--errors", "1", "--no-balance", "--reword", "--families", str(families), "--seed", str(seed)]
         spared = [part for file in evaluation for part in ("--decontaminate", file)]
         if not (run / f"{name}-data" / "README.md").exists():
-            log.genprm("synth", "plant", run / f"{name}.jsonl", "-o", run / f"{name}-data", *options, *spared)
+            manifest.genprm("synth", "plant", run / f"{name}.jsonl", "-o", run / f"{name}-data", *options, *spared)
     fitting = run / "fitting.jsonl"
     if not fitting.exists():
         keep_fitting(run / "train-data" / "train.jsonl", fitting, MAX_LENGTH)
-    for kind in chosen.only or KINDS:
-        if (run / kind / "README.md").exists():
-            continue
-        data, further = fitting, []
-        if kind == "taught":
-            data, further = run / "own-rationales", ["--start", run / "genprm"]
-            if not (data / "README.md").exists():
-                source = run / "own-data" / "input.jsonl"
-                log.genprm("synth", source, "-o", data, *OWN, "--tries", 1, "--adapter", run / "genprm")
-        log.genprm("train", *KINDS[kind], data, "-o", run / kind, *RECIPE, "--max-length", MAX_LENGTH, *further)
+    return fitting
 
 
 def keep_fitting(source: Path, target: Path, max_length: int) -> None:
@@ -109,32 +110,6 @@ def keep_fitting(source: Path, target: Path, max_length: int) -> None:
         if len(encode(tokenizer, record.messages, record.masked).input_ids) <= max_length
     ]
     target.write_text("".join(kept))
-
-
-class Log:
-    """What was run, on what, and for how long."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._found = json.loads(path.read_text()) if path.exists() else {"inputs": {}, "commands": []}
-        self._found["commit"] = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-        ).stdout.strip()
-        self._found["machine"] = f"{platform.machine()}, Python {platform.python_version()}"
-        self._found["versions"] = {name: version(name) for name in ("torch", "transformers", "peft", "trl")}
-
-    def inputs(self, files: list[str]) -> None:
-        """Note the fingerprints of files."""
-        self._found["inputs"] = {"/".join(Path(file).parts[-2:]): fingerprint(file) for file in files}
-
-    def genprm(self, *arguments: object) -> None:
-        """Run a command of ours, and note it with its time."""
-        words = [str(argument) for argument in arguments]
-        begun = time.monotonic()
-        subprocess.run([Path(sys.executable).with_name("genprm"), *words], check=True)
-        seconds = round(time.monotonic() - begun, 1)
-        self._found["commands"].append({"command": " ".join(["genprm", *words]), "seconds": seconds})
-        self._path.write_text(json.dumps(self._found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
