@@ -142,7 +142,7 @@ def report(place: Path, cells: Sequence[Cell]) -> None:
     for name in names:
         lines += [
             f"## {name}", "",
-            "| verifier | conversations | votes | F1 | error acc. | correct acc. | F1 at threshold | of | tokens a row |",
+            "| verifier | trained on | votes | F1 | error acc. | correct acc. | F1 at threshold | of | tokens a row |",
             "|---|---|---|---|---|---|---|---|---|",
         ]  # fmt: skip
         for cell in cells:
