@@ -11,19 +11,21 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from genprm.budget import Budget
 from genprm.models.base import Completion, Message, ModelBackend, Sampling
-from genprm.records import ParseStatus, Usage
+from genprm.records import ParseStatus, Segment, Usage
 from sandbox import RunResult, SandboxTimeoutError, Session
 
 if TYPE_CHECKING:
     from sandbox import Sandbox
 
 T = TypeVar("T")
+Shown = Callable[[int, Segment], None]
+"""Gets a step's index and a part of its rationale."""
 
 
 class Reading(NamedTuple):
@@ -47,13 +49,20 @@ class Chain:
     """The resources of one chain, and what it has cost so far."""
 
     def __init__(
-        self, model: ModelBackend, sandbox: Sandbox | None, budget: Budget, sampling: Sampling, key: str
+        self,
+        model: ModelBackend,
+        sandbox: Sandbox | None,
+        budget: Budget,
+        sampling: Sampling,
+        key: str,
+        shown: Shown | None = None,
     ) -> None:
         self.budget = budget
         self._model = model
         self._sandbox = sandbox
         self._sampling = sampling
         self._key = key
+        self._shown = shown
         self._session: Session | None = None
         self._began: float | None = time.monotonic()
         self._active = 0.0
@@ -65,10 +74,25 @@ class Chain:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, model: ModelBackend, sandbox: Sandbox | None, budget: Budget, sampling: Sampling, key: str
+        cls,
+        model: ModelBackend,
+        sandbox: Sandbox | None,
+        budget: Budget,
+        sampling: Sampling,
+        key: str,
+        shown: Shown | None = None,
     ) -> AsyncIterator[Chain]:
-        """A chain whose kernel is destroyed at the end. ``key`` makes its random draws its own."""
-        chain = cls(model, sandbox, budget, sampling, key)
+        """A chain whose kernel is destroyed at the end.
+
+        Args:
+            model: who writes.
+            sandbox: where its code runs.
+            budget: what it may cost.
+            sampling: how tokens are drawn.
+            key: makes its random draws its own.
+            shown: is told of a step's segments as they are written.
+        """
+        chain = cls(model, sandbox, budget, sampling, key, shown)
         try:
             yield chain
         finally:
@@ -108,6 +132,11 @@ class Chain:
             code_runs=self._runs,
             seconds=round(self._elapsed, 3),
         )
+
+    def show(self, step: int, segment: Segment) -> None:
+        """Let whoever watches see a part of a step's rationale."""
+        if self._shown is not None:
+            self._shown(step, segment)
 
     def render(self, messages: Sequence[Message], prefix: str) -> str:
         """The prompt for ``messages`` with an open assistant's turn that begins with ``prefix``."""

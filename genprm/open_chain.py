@@ -6,12 +6,14 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from functools import partial
 
 from genprm.aggregate import ChainVotes
-from genprm.chain import Chain, WallTimeError
+from genprm.chain import Chain, Shown, WallTimeError
 from genprm.errors import ContextFullError
 from genprm.records import ParseStatus, Solution, StepVote, StopReason, Usage
 from genprm.styles.base import Style
+from genprm.watch import Watch
 from sandbox import SandboxError, SandboxUnavailableError
 
 RETRY_AFTER = (0.5, 3.0)
@@ -29,24 +31,30 @@ class OpenChain:
     Args:
         solution: what is verified.
         style: by which script.
-        begin: opens a chain.
+        begin: opens a chain; it is handed who is to be told of the segments that are written.
         slots: one is held while the chain works.
         given: leading steps to be taken for right, if the style can judge the others without them.
+        vote: which of the solution's votes it is, from 0.
+        watch: is told of everything as it is written.
     """
 
     def __init__(
         self,
         solution: Solution,
         style: Style,
-        begin: Callable[[], AbstractAsyncContextManager[Chain]],
+        begin: Callable[[Shown | None], AbstractAsyncContextManager[Chain]],
         slots: asyncio.Semaphore,
         given: int = 0,
+        vote: int = 0,
+        watch: Watch | None = None,
     ) -> None:
         self._solution = solution
         self._style = style
         self._begin = begin
         self._slots = slots
         self._given = given if style.independent else 0
+        self._vote = vote
+        self._watch = watch
         self._stack = AsyncExitStack()
         self._chain: Chain | None = None
         self._script: AsyncGenerator[StepVote, None] | None = None
@@ -101,7 +109,11 @@ class OpenChain:
     async def _work(self, steps: int) -> None:
         if self._script is None:
             self._votes = [GIVEN] * self._given
-            self._chain = await self._stack.enter_async_context(self._begin())
+            shown = None
+            if self._watch is not None:
+                self._watch.begun(self._vote, self._style.name)
+                shown = partial(self._watch.written, self._vote)
+            self._chain = await self._stack.enter_async_context(self._begin(shown))
             self._script = await self._stack.enter_async_context(
                 aclosing(self._style.verify(self._chain, self._solution, self._given))
             )
@@ -110,7 +122,10 @@ class OpenChain:
         chain.resume()
         try:
             while len(self._votes) < steps:
-                self._votes.append(await anext(script))
+                said = await anext(script)
+                self._votes.append(said)
+                if self._watch is not None:
+                    self._watch.judged(self._vote, len(self._votes) - 1, said)
             self._over = len(self._votes) > len(self._solution.steps)
         except StopAsyncIteration:
             self._over = True

@@ -24,6 +24,7 @@ from genprm.records import MAX_STEPS, NO_ERROR, FailedRow, OutputRow, Solution, 
 from genprm.styles import GenPRM, Style
 from genprm.tasks import gather_all, map_unordered
 from genprm.votes import VotePlan, is_sure, steps_in_doubt
+from genprm.watch import Watch
 from sandbox import Limits, Sandbox, SandboxError, SandboxUnavailableError
 
 T = TypeVar("T")
@@ -64,7 +65,7 @@ class AsyncVerifier:
         self.model = model
         self.style = style or GenPRM()
         self.budget = budget or Budget()
-        self._sandbox = sandbox
+        self.sandbox = sandbox
         self._sampling = sampling or Sampling()
         self._plan = votes or VotePlan()
         self._aggregate = aggregate
@@ -75,7 +76,7 @@ class AsyncVerifier:
         self._chains = asyncio.Semaphore(in_flight or model.concurrency)
         # Chains that wait for each other need no slot: with twice as many of them, no slot is idle.
         waiting = 2 if stop_at_first_error else 1
-        self._rows = max(1, -(-waiting * (in_flight or model.concurrency) // self._plan.first))
+        self.rows_at_once = max(1, -(-waiting * (in_flight or model.concurrency) // self._plan.first))
 
     @classmethod
     async def from_pretrained(
@@ -128,8 +129,8 @@ class AsyncVerifier:
         try:
             await self.model.close()
         finally:
-            if self._sandbox is not None:
-                await self._sandbox.close()
+            if self.sandbox is not None:
+                await self.sandbox.close()
 
     async def verify(
         self,
@@ -161,9 +162,14 @@ class AsyncVerifier:
         return await self.verify_solution(solution, votes=votes, given=given)
 
     async def verify_solution(
-        self, solution: Solution, *, votes: int | VotePlan | None = None, given: int = 0
+        self,
+        solution: Solution,
+        *,
+        votes: int | VotePlan | None = None,
+        given: int = 0,
+        watch: Watch | None = None,
     ) -> Verification:
-        """`verify`, for a record."""
+        """`verify`, for a record. ``watch`` is told of everything as it is written."""
         if not 0 <= given < len(solution.steps):
             raise ConfigError(f"given is {given}: expected 0 to {len(solution.steps) - 1}, so that a step is left")
         if isinstance(votes, int) and votes < 1:
@@ -175,8 +181,8 @@ class AsyncVerifier:
         try:
             async with self._kernels_for(plan):
                 if self._cheap is None:
-                    return await self._decide(solution, self.style, plan, chains, given)
-                return await self._escalate(solution, self._cheap, plan, chains, given)
+                    return await self._decide(solution, self.style, plan, chains, given, watch)
+                return await self._escalate(solution, self._cheap, plan, chains, given, watch)
         except (SandboxUnavailableError, ModelUnavailableError):
             raise
         except (ModelError, SandboxError) as error:
@@ -192,11 +198,11 @@ class AsyncVerifier:
         Otherwise many solutions with a few kernels each could wait for the next one for ever.
         """
         waits = self._stop_at_first_error or plan.first < plan.most
-        if self._sandbox is None or not self.style.writes_code or not waits:
+        if self.sandbox is None or not self.style.writes_code or not waits:
             yield
             return
-        if plan.most > self._sandbox.capacity:
-            raise ConfigError(f"{plan.most} votes need as many kernels: the sandbox has {self._sandbox.capacity}")
+        if plan.most > self.sandbox.capacity:
+            raise ConfigError(f"{plan.most} votes need as many kernels: the sandbox has {self.sandbox.capacity}")
         async with self._kernels.take(plan.most, ()):
             yield
 
@@ -226,24 +232,36 @@ class AsyncVerifier:
                     error=str(error),
                 )
 
-        async with aclosing(map_unordered(row, solutions, self._rows)) as rows:
+        async with aclosing(map_unordered(row, solutions, self.rows_at_once)) as rows:
             async for entry in rows:
                 yield entry
 
     async def _escalate(
-        self, solution: Solution, cheap: Style, plan: VotePlan, begun: list[OpenChain], given: int
+        self,
+        solution: Solution,
+        cheap: Style,
+        plan: VotePlan,
+        begun: list[OpenChain],
+        given: int,
+        watch: Watch | None,
     ) -> Verification:
         """Take the cheap style's verdict where it is sure, the dear one's elsewhere."""
-        first = await self._decide(solution, cheap, VotePlan(), begun, given)
+        first = await self._decide(solution, cheap, VotePlan(), begun, given, watch)
         if is_sure(first.steps, first.first_error, self._sure):
             return first
-        second = await self._decide(solution, self.style, plan, begun, given)
+        second = await self._decide(solution, self.style, plan, begun, given, watch)
         usage = first.usage + second.usage
         usage = usage.model_copy(update={"seconds": round(first.usage.seconds + second.usage.seconds, 3)})
         return second.model_copy(update={"usage": usage, "style": f"{cheap.name}>{self.style.name}"})
 
     async def _decide(
-        self, solution: Solution, style: Style, plan: VotePlan, begun: list[OpenChain], given: int
+        self,
+        solution: Solution,
+        style: Style,
+        plan: VotePlan,
+        begun: list[OpenChain],
+        given: int,
+        watch: Watch | None,
     ) -> Verification:
         """Draw votes until the first error is settled. ``begun`` gets all chains; the caller closes them."""
         aggregate = self._aggregate or style.aggregate
@@ -253,7 +271,7 @@ class AsyncVerifier:
         chains: list[OpenChain] = []
 
         def begin() -> OpenChain:
-            chain = self._begin(solution, style, len(chains), given)
+            chain = self._begin(solution, style, len(chains), given, watch)
             chains.append(chain)
             begun.append(chain)
             return chain
@@ -280,10 +298,10 @@ class AsyncVerifier:
             if first_error_by_mean([chain.said for chain in chains]) != NO_ERROR:
                 return
 
-    def _begin(self, solution: Solution, style: Style, vote: int, given: int) -> OpenChain:
+    def _begin(self, solution: Solution, style: Style, vote: int, given: int, watch: Watch | None) -> OpenChain:
         key = f"{solution.id}/{vote}"
-        begin = partial(Chain.open, self.model, self._sandbox, self.budget, self._sampling, key)
-        return OpenChain(solution, style, begin, self._chains, given)
+        begin = partial(Chain.open, self.model, self.sandbox, self.budget, self._sampling, key)
+        return OpenChain(solution, style, begin, self._chains, given, vote, watch)
 
 
 class Verifier:

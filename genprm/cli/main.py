@@ -10,6 +10,7 @@ import typer
 from genprm.cli.evaluate import eval_app
 from genprm.cli.sandbox import app as sandbox_app
 from genprm.cli.search import search_app
+from genprm.cli.serve import serve_app
 from genprm.cli.train import train_app
 from genprm.cli.verify import verify
 from rationale_synth.cli import label, synth_app
@@ -27,6 +28,7 @@ app.add_typer(search_app, name="search")
 app.command()(label)
 app.add_typer(synth_app, name="synth")
 app.add_typer(train_app, name="train")
+app.add_typer(serve_app, name="serve")
 app.add_typer(sandbox_app, name="sandbox")
 
 

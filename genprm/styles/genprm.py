@@ -236,7 +236,7 @@ class Turn:
         if score is not None:
             drawn = Verdict.of(score) if chance is None else Verdict.of(float(chance.random() < score))
             word = WORDS[drawn]
-        self._segments.append(Segment(kind=SegmentKind.JUDGEMENT, text=word))
+        self._add(Segment(kind=SegmentKind.JUDGEMENT, text=word))
         self.pieces.append((word, score is not None))
         self._give(JUDGEMENT_END)
         return StepVote(score=score, segments=tuple(self._segments), stop_reason=self._stop_reason, parse=parse)
@@ -247,7 +247,7 @@ class Turn:
         self._keep(SegmentKind.CODE, code)
         run = await self._chain.run(code) if code else None
         shown = NO_CODE if run is None else format_output(run, self._output_format, self._chain.budget.output_chars)
-        self._segments.append(Segment(kind=SegmentKind.OUTPUT, text=shown, run=run))
+        self._add(Segment(kind=SegmentKind.OUTPUT, text=shown, run=run))
         self._give(CODE_OUTPUT.format(output=shown))
 
     async def _write(self, stop: Sequence[str], max_tokens: int) -> tuple[str, FinishReason]:
@@ -279,7 +279,11 @@ class Turn:
 
     def _keep(self, kind: SegmentKind, text: str) -> None:
         if text.strip():
-            self._segments.append(Segment(kind=kind, text=text.strip("\n")))
+            self._add(Segment(kind=kind, text=text.strip("\n")))
+
+    def _add(self, segment: Segment) -> None:
+        self._segments.append(segment)
+        self._chain.show(self._step - 1, segment)
 
 
 def _reason(written: str, finish: FinishReason) -> StopReason:

@@ -1,0 +1,128 @@
+"""`genprm serve`: the HTTP server."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import signal
+import socket
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from genprm.cli import shared
+from genprm.cli.shared import say
+from genprm.errors import ConfigError
+from genprm.extras import require
+from genprm.options import RunOptions, open_verifier
+
+serve_app = typer.Typer(help="Verify over HTTP.", invoke_without_command=True)
+
+
+@serve_app.callback()
+@shared.with_run_options
+def serve(
+    context: typer.Context,
+    options: RunOptions,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any that is free.")] = 8000,
+    api_keys: Annotated[
+        Path | None, typer.Option(help="File with the hashes of API keys (`genprm serve key`). Needed off loopback.")
+    ] = None,
+    max_waiting: Annotated[int, typer.Option(min=0, help="Rows that may wait; more are answered with 429.")] = 256,
+    deadline: Annotated[float, typer.Option(min=0.001, help="Longest time of a request, in seconds.")] = 600.0,
+    max_body_mib: Annotated[float, typer.Option(min=0.001, help="Size of a request's body.")] = 4.0,
+    drain_seconds: Annotated[int, typer.Option(min=0, help="On SIGTERM: time for requests to end.")] = 30,
+    unscored_reward: Annotated[
+        float | None, typer.Option(help="/get_reward: what an unscored response gets. Default: the request fails.")
+    ] = None,
+) -> None:
+    """Verify over HTTP: /v1/verify, /v1/score, /get_reward, /health, /metrics.
+
+    Exit status 0: it was asked to end (SIGTERM, Ctrl-C), and let requests end. 2: it could not begin.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    with shared.refusing():
+        require("serve", ("fastapi", "uvicorn", "prometheus_client"))
+        from genprm.serve.app import ServeSettings
+        from genprm.serve.keys import read_keys
+
+        if api_keys is None and not _is_loopback(host):
+            raise ConfigError(f"--host {host} is reached from elsewhere: --api-keys is needed")
+        settings = ServeSettings(
+            max_waiting=max_waiting, deadline_seconds=deadline, max_body=int(max_body_mib * 2**20),
+            keys=read_keys(api_keys) if api_keys else frozenset(), unscored_reward=unscored_reward,
+        )  # fmt: skip
+        place = _listen(host, port)
+    with place:
+        shared.run(_serve(options, settings, place, drain_seconds))
+
+
+@serve_app.command()
+def key() -> None:
+    """Make an API key: the key for the client, and its hash, a line for the file of --api-keys."""
+    from genprm.serve.keys import new_key
+
+    made, line = new_key()
+    print(f"key:  {made}\nhash: {line}")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The port, taken before a model is loaded for minutes.
+
+    Raises:
+        ConfigError: it cannot be had.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        place = socket.socket(family, kind, protocol)
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind(address)
+    except OSError as error:
+        raise ConfigError(f"--host {host} --port {port}: {error.strerror or error}") from error
+    return place
+
+
+async def _serve(options: RunOptions, settings: Any, place: socket.socket, drain_seconds: int) -> None:
+    import uvicorn
+
+    from genprm.serve.app import create_app
+    from genprm.serve.middleware import LogHandler, log
+
+    class Server(uvicorn.Server):
+        def capture_signals(self) -> Any:
+            """Ours are set below: they end it in order, and with status 0."""
+            from contextlib import nullcontext
+
+            return nullcontext()
+
+    async with open_verifier(options, say) as verifier:
+        app = create_app(verifier, settings)
+        logging.getLogger("uvicorn.error").addHandler(LogHandler(logging.WARNING))
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, timeout_graceful_shutdown=drain_seconds, lifespan="off",
+            server_header=False,
+        )  # fmt: skip
+        server = Server(config)
+
+        def stop() -> None:
+            log("draining", seconds=drain_seconds)
+            server.should_exit = True
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop)
+        address, port = place.getsockname()[:2]
+        shown = f"[{address}]" if ":" in address else address
+        log("listening", url=f"http://{shown}:{port}", model=verifier.model.name, style=verifier.style.name)
+        await server.serve(sockets=[place])
+        log("ended")

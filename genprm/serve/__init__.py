@@ -1,0 +1,1 @@
+"""The HTTP server: what a verifier can do, over the wire."""

@@ -1,0 +1,137 @@
+"""Around every request: an id, a limit on the body, a key, a line in the log, a count."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Collection
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from genprm.serve.api import ErrorResponse, Fault
+from genprm.serve.keys import is_known
+
+OPEN_PATHS = ("/health",)
+"""They need no key."""
+CLIENT_GONE = 499
+"""The status in log and metrics of a request whose client has left."""
+_ID = re.compile(r"[\w.:-]{1,64}")
+
+
+class _TooLargeError(Exception):
+    """Ends the reading of a body."""
+
+
+class RequestMiddleware:
+    """Everything around a request.
+
+    Args:
+        app: what answers it.
+        max_body: bytes of a body.
+        keys: hashes of API keys; none: no key is asked for.
+        routes: the paths that are counted by name.
+        counted: gets path, status and seconds of each request.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_body: int,
+        keys: Collection[str],
+        routes: Collection[str],
+        counted: Callable[[str, int, float], None],
+    ) -> None:
+        self._app = app
+        self._max_body = max_body
+        self._keys = keys
+        self._routes = routes
+        self._counted = counted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        sent_id = headers.get("x-request-id", "")
+        request_id = sent_id if _ID.fullmatch(sent_id) else uuid.uuid4().hex
+        notes: dict[str, Any] = {}
+        scope["state"] = {**scope.get("state", {}), "request_id": request_id, "notes": notes}
+        begun = time.monotonic()
+        status = CLIENT_GONE
+        read = 0
+        too_large = False
+
+        async def limited() -> Message:
+            nonlocal read, too_large
+            message = await receive()
+            read += len(message.get("body", b""))
+            too_large = too_large or read > self._max_body
+            if too_large:
+                raise _TooLargeError
+            return message
+
+        async def answered(message: Message) -> None:
+            nonlocal status
+            if too_large and message.get("status") != 413 and status != 413:
+                return  # what the framework makes of a body that broke off
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        path = scope["path"]
+        try:
+            if self._keys and path not in OPEN_PATHS and not is_known(headers.get("authorization"), self._keys):
+                fault = Fault(type="unauthorized", message="expected the header Authorization: Bearer KEY")
+                await refusal(401, fault, request_id, {"www-authenticate": "Bearer"})(scope, receive, answered)
+                return
+            length = headers.get("content-length", "")
+            too_large = length.isdecimal() and int(length) > self._max_body
+            if not too_large:
+                await self._app(scope, limited, answered)
+            if too_large:
+                fault = Fault(type="too_large", message=f"the body is over {self._max_body} bytes")
+                await refusal(413, fault, request_id, {"connection": "close"})(scope, receive, answered)
+        except asyncio.CancelledError:  # the server ends, and this request has had its time
+            if status == CLIENT_GONE:
+                fault = Fault(type="ending", message="the server is ending")
+                await refusal(503, fault, request_id, {"connection": "close"})(scope, receive, answered)
+        except Exception as error:  # noqa: BLE001 - a fault of ours: the client is told so, and the log where
+            log("broken", id=request_id, error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
+            if status == CLIENT_GONE:
+                fault = Fault(type="internal", message="this should not have happened; the server's log says more")
+                await refusal(500, fault, request_id)(scope, receive, answered)
+        finally:
+            seconds = time.monotonic() - begun
+            self._counted(path if path in self._routes else "other", status, seconds)
+            log("request", id=request_id, method=scope["method"], path=path, status=status, seconds=seconds, **notes)
+
+
+def refusal(status: int, fault: Fault, request_id: str | None, headers: dict[str, str] | None = None) -> JSONResponse:
+    """An answer that says what is wrong."""
+    body = ErrorResponse(error=fault, request_id=request_id).model_dump(mode="json")
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+def log(event: str, **fields: Any) -> None:
+    """A line of the server's log: one JSON object, on standard error."""
+    shown = {name: round(value, 4) if isinstance(value, float) else value for name, value in fields.items()}
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    print(json.dumps({"time": moment, "event": event, **shown}), file=sys.stderr, flush=True)
+
+
+class LogHandler(logging.Handler):
+    """What libraries log, as lines of ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log("library", logger=record.name, level=record.levelname.lower(), message=record.getMessage())

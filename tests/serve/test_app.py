@@ -1,0 +1,325 @@
+"""The HTTP server: what it answers, what it refuses, and what it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from genprm.errors import ModelError, ModelUnavailableError
+from genprm.records import Verification
+from genprm.serve.keys import new_key
+from tests.serve.conftest import Serve
+
+A_TENTH = pytest.approx(0.1)
+ROW = {"id": "a", "problem": "P", "steps": ["one", "two"]}
+
+
+def events(text: str) -> list[tuple[str, Any]]:
+    found = []
+    for block in text.split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if lines:
+            found.append((lines["event"], json.loads(lines["data"])))
+    return found
+
+
+def without_time(row: dict[str, Any]) -> Any:
+    return json.loads(json.dumps(row), object_hook=lambda each: {k: v for k, v in each.items() if k not in TIMES})
+
+
+TIMES = ("seconds", "duration")
+
+
+# What it answers
+
+
+async def test_a_row_in_and_a_row_out(serve: Serve):
+    async with serve() as served:
+        answer = await served.client.post("/v1/verify", json={**ROW, "label": 1, "votes": 2, "unknown": "ignored"})
+        assert answer.status_code == 200
+        found = Verification.model_validate_json(answer.content)
+        assert (found.first_error, found.label, found.votes, found.unscored) == (-1, 1, 2, 0)
+        assert [step.score for step in found.steps] == [0.9, 0.9]
+        assert len(answer.headers["x-request-id"]) == 32
+        named = await served.client.get("/health", headers={"x-request-id": "mine-1"})
+        assert named.headers["x-request-id"] == "mine-1"
+        assert named.json() == {"status": "ok", "model": "scripted", "style": "genprm", "reason": None}
+
+
+async def test_everything_as_it_is_written(serve: Serve):
+    async with serve() as served:
+        whole = (await served.client.post("/v1/verify", json=ROW)).json()
+        answer = await served.client.post("/v1/verify", json={**ROW, "stream": True})
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        found = events(answer.text)
+    names = [name for name, _ in found]
+    assert names[0] == "begun"
+    assert names[-1] == "result"
+    assert without_time(found[-1][1]) == without_time(whole)
+    for step in whole["steps"]:
+        shown = [data["segment"] for name, data in found if name == "segment" and data["step"] == step["index"]]
+        assert without_time({"": shown}) == without_time({"": step["segments"]})
+    assert [data["said"]["score"] for name, data in found if name == "step"] == [0.9, 0.9]
+
+
+async def test_a_segment_comes_before_the_verification_is_over(serve: Serve):
+    async with serve() as served:
+        row = {**ROW, "steps": ["one", "slow model"], "stream": True}
+        async with served.client.stream("POST", "/v1/verify", json=row) as answer:
+            async with asyncio.timeout(10):
+                async for line in answer.aiter_lines():
+                    if line.startswith("event: step"):
+                        break
+            assert await served.figure("genprm_rows_in_flight") == 1
+        await served.until("genprm_rows_in_flight", 0)
+
+
+async def test_scores_of_a_batch(serve: Serve):
+    async with serve() as served:
+        served.model.fails = ModelError("no")
+        rows = [
+            {**ROW, "id": "good"},
+            {**ROW, "id": "bad", "steps": ["one", "wrong"]},
+            {**ROW, "id": "lost", "problem": "failing"},
+            {**ROW, "id": "open", "steps": ["no verdict"]},
+        ]
+        answer = await served.client.post("/v1/score", json={"rows": rows})
+        good, bad, lost, unscored = answer.json()["results"]
+        assert (good["score"], good["first_error"], good["steps"]) == (0.9, -1, [0.9, 0.9])
+        assert (bad["score"], bad["first_error"], bad["steps"]) == (A_TENTH, 1, [0.9, A_TENTH])
+        assert (lost["score"], lost["steps"], lost["error"]) == (None, None, "ModelError: no")
+        assert (unscored["score"], unscored["first_error"], unscored["steps"]) == (None, None, [None])
+        assert await served.figure("genprm_failed_rows_total") == 1
+        assert await served.figure('genprm_steps_total{verdict="unscored"}') == 1
+
+
+async def test_one_row_past_the_deadline_does_not_touch_the_others(serve: Serve):
+    async with serve() as served:
+        rows = [ROW, {**ROW, "steps": ["slow code"]}]
+        answer = await served.client.post("/v1/score", json={"rows": rows, "deadline_seconds": 1})
+        assert [each["score"] for each in answer.json()["results"]] == [0.9, None]
+        assert answer.json()["results"][1]["error"] == "not done in 1 s"
+
+
+CHAT = "<|im_start|>user\nP<|im_end|>\n<|im_start|>assistant\n"
+
+
+async def test_openrlhf(serve: Serve):
+    """As its client asks, and with what its client reads: a list of numbers under ``rewards``."""
+    async with serve() as served:
+        asked = {
+            "query": [f"{CHAT}one\n\ntwo<|im_end|>", f"{CHAT}one\n\nwrong"],
+            "prompts": [CHAT] * 2,
+            "labels": [1, 2],
+        }
+        answer = (await served.client.post("/get_reward", json=asked)).json()
+        assert answer == {"rewards": [0.9, A_TENTH], "scores": [0.9, A_TENTH], "extra_logs": {"unscored": [0, 0]}}
+        unscored = {"query": ["Pone", "Pno verdict"], "prompts": ["P", "P"]}
+        answer = await served.client.post("/get_reward", json=unscored)
+        assert answer.status_code == 502
+        assert "1 of 2 responses are unscored, from 1 on" in answer.json()["error"]["message"]
+    async with serve(unscored_reward=-1) as served:
+        answer = (await served.client.post("/get_reward", json=unscored)).json()
+        assert (answer["rewards"], answer["extra_logs"]["unscored"]) == ([0.9, -1], [0, 1])
+
+
+async def test_metrics(serve: Serve):
+    async with serve() as served:
+        await served.client.post("/v1/verify", json={**ROW, "votes": 2})
+        assert await served.figure('genprm_code_runs_total{status="ok"}') == 4
+        assert await served.figure('genprm_steps_total{verdict="correct"}') == 2
+        assert await served.figure('genprm_tokens_total{kind="written"}') > 10
+        assert await served.figure('genprm_requests_total{path="/v1/verify",status="200"}') == 1
+        assert await served.figure("genprm_kernels_busy") == 0
+        await served.client.get("/wp-login.php")
+        assert await served.figure('genprm_requests_total{path="other",status="404"}') == 1
+
+
+# What it refuses
+
+BAD: list[tuple[Any, int, str, str | None]] = [
+    ('{"problem": ', 422, "not valid JSON, at character 12", None),
+    ("[]", 422, "valid dictionary", None),
+    ({"steps": ["s"]}, 422, "Field required", "problem"),
+    ({**ROW, "steps": []}, 422, "at least 1 item", "steps"),
+    ({**ROW, "steps": "one"}, 422, "valid tuple", "steps"),
+    ({**ROW, "steps": ["one", 2]}, 422, "valid string", "steps[1]"),
+    ({**ROW, "steps": ["s"] * 513}, 422, "at most 512 items", "steps"),
+    ({**ROW, "problem": "a\0b"}, 422, "NUL character", "problem"),
+    ('{"problem": "\\ud800", "steps": ["s"]}', 422, "", "problem"),
+    ({**ROW, "votes": 0}, 422, "a number from 1 to 16", "votes"),
+    ({**ROW, "votes": 17}, 422, "a number from 1 to 16", "votes"),
+    ({**ROW, "deadline_seconds": 0}, 422, "greater than 0", "deadline_seconds"),
+    ({**ROW, "model": "another"}, 404, "'another' is not served here, but 'scripted'", None),
+    ("x" * 5000, 413, "the body is over 4096 bytes", None),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "message", "field"), BAD, ids=lambda each: str(each)[:30])
+async def test_bad_requests(serve: Serve, body: Any, status: int, message: str, field: str | None):
+    async with serve(max_body=4096) as served:
+        content = body if isinstance(body, str) else json.dumps(body)
+        answer = await served.client.post("/v1/verify", content=content, headers={"content-type": "application/json"})
+        fault = answer.json()["error"]
+        assert (answer.status_code, message in fault["message"], fault["field"]) == (status, True, field), fault
+        assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_a_body_without_a_length_is_limited_too(serve: Serve):
+    async def endless() -> Any:
+        while True:
+            yield b" " * 1024
+
+    async with serve(max_body=4096) as served:
+        with contextlib.suppress(httpx.WriteError, httpx.ReadError):  # the server need not wait for the end of it
+            answer = await served.client.post("/v1/verify", content=endless())
+            assert (answer.status_code, answer.json()["error"]["type"]) == (413, "too_large")
+        assert await served.figure('genprm_requests_total{path="/v1/verify",status="413"}') == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"query": ["ab"], "prompts": ["a", "b"]}, "1 queries and 2 prompts"),
+        ({"query": ["ab"], "prompts": ["b"]}, "query[0] does not begin with prompts[0]"),
+        ({"query": ["a"], "prompts": ["a"]}, "query[0] has no response"),
+        ({"query": ["a"], "prompts": [""]}, "prompts[0] has no problem"),
+        ({"query": ["a"]}, "Field required"),
+    ],
+)
+async def test_bad_reward_requests(serve: Serve, asked: Any, message: str):
+    async with serve() as served:
+        answer = await served.client.post("/get_reward", json=asked)
+        assert (answer.status_code, message in answer.json()["error"]["message"]) == (422, True), answer.text
+
+
+async def test_keys(serve: Serve):
+    key, line = new_key()
+    async with serve(keys=frozenset({line, new_key()[1]})) as served:
+        for header in (None, f"Bearer {line}", "Bearer", f"Basic {key}", "Bearer ü", key):
+            headers = {} if header is None else {"authorization": header.encode()}
+            answer = await served.client.post("/v1/verify", json=ROW, headers=headers)
+            assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer"), header
+        assert (await served.client.get("/metrics")).status_code == 401
+        assert (await served.client.get("/health")).status_code == 200
+        answer = await served.client.post("/v1/verify", json=ROW, headers={"authorization": f"Bearer {key}"})
+        assert answer.status_code == 200
+
+
+# Back-pressure, deadlines, clients that leave
+
+
+async def test_no_room(serve: Serve):
+    """Of 20 requests at once, four are at work and three wait; every other one is told to come again."""
+    async with serve(max_waiting=3) as served:
+        row = {**ROW, "steps": ["a little slow"]}
+        answers = await asyncio.gather(*(served.client.post("/v1/verify", json=row) for _ in range(20)))
+        assert sorted(answer.status_code for answer in answers) == [200] * 7 + [429] * 13
+        busy = next(answer for answer in answers if answer.status_code == 429)
+        assert 1 <= int(busy.headers["retry-after"]) <= 60
+        assert busy.json()["error"]["type"] == "busy"
+        assert (await served.client.post("/v1/verify", json=ROW)).status_code == 200
+        answer = await served.client.post("/v1/score", json={"rows": [ROW] * 8})
+        assert (answer.status_code, answer.json()["error"]["message"]) == (413, "8 rows in one request: at most 7")
+
+
+@pytest.mark.parametrize("what", ["slow code", "slow model"])
+async def test_past_the_deadline(serve: Serve, what: str):
+    async with serve() as served:
+        row = {**ROW, "steps": [what], "deadline_seconds": 0.5}
+        answer = await served.client.post("/v1/verify", json=row)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (504, "deadline")
+        assert await served.figure("genprm_rows_in_flight") == 0
+        await served.until("genprm_kernels_busy", 0)
+        streamed = events((await served.client.post("/v1/verify", json={**row, "stream": True})).text)
+        assert streamed[-1][0] == "error"
+        assert streamed[-1][1]["error"]["message"] == "not done in 0.5 s"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("what", ["slow code", "slow model"])
+async def test_a_client_that_leaves_stops_model_and_kernel(serve: Serve, what: str, stream: bool):
+    async with serve() as served:
+        row = {**ROW, "steps": [what], "stream": stream}
+        with pytest.raises(httpx.ReadTimeout):
+            async with served.client.stream("POST", "/v1/verify", json=row, timeout=1) as answer:
+                await served.until("genprm_rows_in_flight", 1)
+                await answer.aread()
+        await served.until("genprm_rows_in_flight", 0)
+        await served.until("genprm_kernels_busy", 0)
+        await served.until("genprm_rows_waiting", 0)
+
+
+async def test_a_client_that_reads_nothing_holds_no_place(serve: Serve):
+    async with serve() as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        body = json.dumps({**ROW, "steps": ["one"] * 200, "stream": True}).encode()
+        head = ("POST /v1/verify HTTP/1.1", "host: x", "content-type: application/json", f"content-length: {len(body)}")
+        writer.write("\r\n".join((*head, "", "")).encode() + body)
+        await writer.drain()
+        await served.until("genprm_steps_total", 200, seconds=60)
+        await served.until("genprm_rows_in_flight", 0)
+        writer.close()
+        del reader
+
+
+async def test_a_model_that_is_gone(serve: Serve):
+    async with serve() as served:
+        served.model.fails = ModelUnavailableError("no server")
+        answer = await served.client.post("/v1/verify", json={**ROW, "problem": "failing"})
+        assert (answer.status_code, answer.json()["error"]["type"]) == (503, "model_unavailable")
+        health = await served.client.get("/health")
+        assert (health.status_code, health.json()["reason"]) == (503, "ModelUnavailableError: no server")
+        assert (await served.client.post("/v1/verify", json=ROW)).status_code == 200
+        assert (await served.client.get("/health")).status_code == 200
+
+
+async def test_a_fault_of_ours(serve: Serve, capfd: pytest.CaptureFixture[str]):
+    async with serve() as served:
+        served.model.fails = RuntimeError("boom")
+        row = {**ROW, "problem": "failing"}
+        answer = await served.client.post("/v1/verify", json=row)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (500, "internal")
+        assert "boom" not in answer.text
+        streamed = events((await served.client.post("/v1/verify", json={**row, "stream": True})).text)
+        assert streamed[-1][1]["error"]["type"] == "internal"
+        assert (await served.client.post("/v1/verify", json=ROW)).status_code == 200
+    logged = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
+    assert ["boom" in line["traceback"] for line in logged if line["event"] == "broken"] == [True]
+    assert [line["error"] for line in logged if line["event"] == "failed"] == ["RuntimeError: boom"]
+
+
+# The description
+
+
+async def test_the_examples_of_the_description_run(serve: Serve):
+    async with serve() as served:
+        described = (await served.client.get("/openapi.json")).json()
+        run = 0
+        for path, methods in described["paths"].items():
+            if "post" in methods:
+                reference = methods["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+                for example in described["components"]["schemas"][reference.rpartition("/")[2]]["examples"]:
+                    answer = await served.client.post(path, json=example)
+                    assert answer.status_code == 200, answer.text
+                    run += 1
+        assert run == 3
+
+
+async def test_whatever_the_description_allows_is_answered(serve: Serve):
+    """Schemathesis: no 5xx, and every answer as described."""
+    import sys
+
+    async with serve(deadline_seconds=5) as served:
+        command = [sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{served.port}/openapi.json"]
+        options = ["--max-examples", "25", "--seed", "1", "--checks", "not_a_server_error,status_code_conformance"]
+        process = await asyncio.create_subprocess_exec(
+            *command, *options, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        said, _ = await asyncio.wait_for(process.communicate(), 250)
+        assert process.returncode == 0, said.decode()[-4000:]
