@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from genprm.records import MAX_STEPS, Solution, Text
 from genprm.votes import VotePlan
@@ -33,7 +33,7 @@ class Wanted(BaseModel):
 
     votes: Votes | None = None
     """Chains per solution; ``auto``: only as many as the outcome needs. Default: what the server was started with."""
-    deadline_seconds: float | None = Field(default=None, gt=0)
+    deadline_seconds: float | None = Field(default=None, ge=1, allow_inf_nan=False)
     """Seconds after which the request is given up; the server has a longest one of its own."""
     model: Text | None = None
     """Must be the model that is served, if given."""
@@ -46,13 +46,22 @@ class Wanted(BaseModel):
         return VotePlan.adaptive() if self.votes == "auto" else VotePlan.fixed(self.votes)
 
 
+def _is_not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is blank")
+    return text
+
+
+Step = Annotated[Text, Field(min_length=1), AfterValidator(_is_not_blank)]
+
+
 class VerifyRequest(Wanted, Solution):
     """One row, as in a file for ``genprm verify``, and how to verify it."""
 
     model_config = ConfigDict(extra="ignore", json_schema_extra={"examples": [EXAMPLE]})
 
     id: Text = "solution"
-    steps: tuple[Text, ...] = Field(min_length=1, max_length=MAX_STEPS)
+    steps: tuple[Step, ...] = Field(min_length=1, max_length=MAX_STEPS)
     stream: bool = False
     """Send everything as it is written, as server-sent events."""
 
@@ -61,7 +70,7 @@ class ScoreRow(Solution):
     """A row of a batch."""
 
     id: Text = "solution"
-    steps: tuple[Text, ...] = Field(min_length=1, max_length=MAX_STEPS)
+    steps: tuple[Step, ...] = Field(min_length=1, max_length=MAX_STEPS)
 
 
 class ScoreRequest(Wanted):

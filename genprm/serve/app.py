@@ -62,7 +62,11 @@ class GoneError(Exception):
 
 
 class DeadlineError(Exception):
-    """The request's time is up."""
+    """The time that the server allows is up."""
+
+
+class OwnDeadlineError(DeadlineError):
+    """The time that the request allowed is up."""
 
 
 class UnscoredError(Exception):
@@ -72,6 +76,7 @@ class UnscoredError(Exception):
 _STATUS: dict[type[Exception], tuple[int, str]] = {
     BusyError: (429, "busy"),
     TooManyError: (413, "too_many_rows"),
+    OwnDeadlineError: (408, "deadline"),
     DeadlineError: (504, "deadline"),
     GoneError: (499, "client_gone"),
     UnscoredError: (502, "unscored"),
@@ -83,9 +88,10 @@ _STATUS: dict[type[Exception], tuple[int, str]] = {
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse, "description": description}
     for status, description in (
-        (401, "No key, or a wrong one"), (404, "Another model is served"), (413, "Too large, or too many rows"),
+        (401, "No key, or a wrong one"), (404, "Another model is served"),
+        (408, "The request's own deadline has passed"), (413, "Too large, or too many rows"),
         (422, "Not as expected; the field is named"), (429, "No room: come again after Retry-After seconds"),
-        (502, "It was tried, and failed"), (503, "Model or sandbox are gone"), (504, "The deadline has passed"),
+        (502, "It was tried, and failed"), (503, "Model or sandbox are gone"), (504, "The server's own has passed"),
     )
 }  # fmt: skip
 ROUTES = ("/v1/verify", "/v1/score", "/get_reward", "/health", "/metrics")
@@ -232,7 +238,8 @@ class Service:
                 return await work
         except TimeoutError:
             if limit.expired():
-                raise DeadlineError(f"not done in {seconds:g} s") from None
+                kind = OwnDeadlineError if seconds == wanted.deadline_seconds else DeadlineError
+                raise kind(f"not done in {seconds:g} s") from None
             raise
 
     async def _one(self, solution: Solution, plan: VotePlan | None, watch: Stream | None = None) -> Verification:
@@ -325,5 +332,7 @@ def _invalid(request: Request, error: Exception) -> Response:
 
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 400:
+        return refusal(422, Fault(type="invalid", message="not valid JSON: not UTF-8 text"), request.state.request_id)
     fault = Fault(type="not_found" if error.status_code == 404 else "refused", message=str(error.detail))
     return refusal(error.status_code, fault, request.state.request_id, dict(error.headers or {}))

@@ -1,0 +1,49 @@
+"""The interface that test-time search codes expect of a process reward model, search-and-learn's for one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from genprm.records import Solution, Verification
+from genprm.solving import paragraphs
+from genprm.verifier import Verifier
+
+
+class PRM:
+    """A verifier as a process reward model.
+
+    Args:
+        verifier: open, and closed by who opened it.
+        votes: chains per output; the verifier's own number by default.
+    """
+
+    def __init__(self, verifier: Verifier, votes: int | None = None) -> None:
+        self._verifier = verifier
+        self._votes = votes
+
+    def score(self, questions: Sequence[str], outputs: Sequence[Sequence[str]]) -> list[list[list[float | None]]]:
+        """The step scores of Q questions with N outputs each, whose steps end at empty lines.
+
+        Returns:
+            ``[Q][N][steps]``, each P(right), None for a step without a verdict; an output that failed, or is blank, has
+            the one score None.
+
+        Raises:
+            ValueError: there are not as many lists of outputs as questions.
+        """
+        found: list[list[list[float | None]]] = [[[None] for _ in some] for some in outputs]
+        places = [
+            (question, place, text)
+            for question, (_, some) in enumerate(zip(questions, outputs, strict=True))
+            for place, text in enumerate(some)
+            if text.strip()
+        ]
+        solutions = [
+            Solution(id=f"{question}/{place}", problem=questions[question], steps=paragraphs(text))
+            for question, place, text in places
+        ]
+        rows = self._verifier.verify_many(solutions, votes=self._votes)
+        for (question, place, _), row in zip(places, rows, strict=True):
+            if isinstance(row, Verification):
+                found[question][place] = [step.score for step in row.steps]
+        return found

@@ -1,0 +1,44 @@
+"""A reward function for TRL's trainers: how sure the verifier is of a completion's weakest step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from genprm.models.base import Message
+from genprm.records import Solution, Verification
+from genprm.solving import paragraphs
+from genprm.verifier import Verifier
+
+Prompt = str | Sequence[Message]
+
+
+def reward_function(verifier: Verifier, votes: int | None = None) -> Callable[..., list[float | None]]:
+    """What TRL takes as one of ``reward_funcs``.
+
+    A completion's steps are its paragraphs; the problem is the column ``problem`` where the data has one, else the
+    prompt, or its last message. A completion that is blank, unscored or that failed has no reward: TRL leaves None out.
+
+    Args:
+        verifier: open, and closed by who opened it.
+        votes: chains per completion; the verifier's own number by default.
+    """
+
+    def reward(prompts: Sequence[Prompt], completions: Sequence[Prompt], **columns: Any) -> list[float | None]:
+        problems = columns.get("problem") or [_text(prompt) for prompt in prompts]
+        texts = [_text(completion) for completion in completions]
+        asked = [place for place, text in enumerate(texts) if text.strip()]
+        solutions = [
+            Solution(id=str(place), problem=problems[place], steps=paragraphs(texts[place])) for place in asked
+        ]
+        found: list[float | None] = [None] * len(texts)
+        for place, row in zip(asked, verifier.verify_many(solutions, votes=votes), strict=True):
+            found[place] = row.score if isinstance(row, Verification) else None
+        return found
+
+    reward.__name__ = "genprm"  # TRL names its figures after it
+    return reward
+
+
+def _text(prompt: Prompt) -> str:
+    return prompt if isinstance(prompt, str) else prompt[-1]["content"]

@@ -1,0 +1,80 @@
+"""The verifier in other people's loops, each with the real thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genprm.integrations.datasets import batch_function
+from genprm.integrations.prm import PRM
+from genprm.integrations.trl import reward_function
+from genprm.models.scripted import ScriptedModel
+from genprm.verifier import AsyncVerifier, Verifier
+from sandbox import Sandbox
+from tests.serve.conftest import RULES
+from tests.train.conftest import tiny, tokenizer  # noqa: F401 - fixtures
+
+A_TENTH = pytest.approx(0.1)
+
+
+@pytest.fixture
+def verifier() -> Iterator[Verifier]:
+    async def make() -> AsyncVerifier:
+        box = Sandbox("local")
+        await box.start()
+        return AsyncVerifier(ScriptedModel(RULES), box)
+
+    with Verifier(make) as made:
+        yield made
+
+
+def test_datasets(verifier: Verifier, tmp_path: Path):
+    import datasets
+
+    rows = {"problem": ["P"] * 3, "steps": [["one", "two"], ["one", "wrong"], ["no verdict"]]}
+    found = datasets.Dataset.from_dict(rows).map(batch_function(verifier), batched=True, batch_size=2)
+    assert list(found["score"]) == [0.9, A_TENTH, None]
+    assert list(found["step_scores"]) == [[0.9, 0.9], [0.9, A_TENTH], [None]]
+    assert list(found["first_error"]) == [-1, 1, -1]
+    assert list(found["unscored"]) == [0, 0, 1]
+    assert list(found["problem"]) == ["P"] * 3
+
+
+def test_a_process_reward_model(verifier: Verifier):
+    outputs = [["one\n\ntwo", "wrong"], ["", "no verdict\n\none"]]
+    assert PRM(verifier).score(["P", "Q"], outputs) == [[[0.9, 0.9], [A_TENTH]], [[None], [None, None]]]
+    with pytest.raises(ValueError, match="shorter"):
+        PRM(verifier).score(["P", "Q"], [["one"]])
+
+
+def test_rewards(verifier: Verifier):
+    reward = reward_function(verifier)
+    chat: list[Any] = [[{"role": "user", "content": "P"}]] * 2
+    assert reward(chat, [[{"role": "assistant", "content": text}] for text in ("one", "wrong")]) == [0.9, A_TENTH]
+    assert reward(["P"] * 3, ["one", " ", "no verdict"], problem=["Q"] * 3) == [0.9, None, None]
+
+
+@pytest.mark.model
+def test_a_reward_in_a_real_run_of_grpo(verifier: Verifier, tiny: Path, tmp_path: Path):  # noqa: F811
+    import trl
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    arguments = trl.GRPOConfig(
+        output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=4, num_generations=4,
+        max_completion_length=8, use_cpu=True, bf16=False, report_to="none", logging_steps=1, save_strategy="no",
+    )  # fmt: skip
+    trainer = trl.GRPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(tiny),
+        reward_funcs=reward_function(verifier),
+        args=arguments,
+        train_dataset=Dataset.from_dict({"prompt": ["What is 6 + 7?"] * 8}),
+        processing_class=AutoTokenizer.from_pretrained(tiny),
+    )
+    trainer.train()
+    rewards = [entry["rewards/genprm/mean"] for entry in trainer.state.log_history if "rewards/genprm/mean" in entry]
+    assert len(rewards) == 2
+    assert all(0 < each <= 1 for each in rewards)
