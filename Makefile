@@ -19,9 +19,9 @@ demo: $(VENV)/installed
 	  --step-tokens 320 --analysis-tokens 160 --sandbox $$sandbox && \
 	echo "Read why: demo-out/report.html (every argument, the code, what it printed), demo-out/results.jsonl"
 
-## The whole test suite. Docker, model and compose tests are skipped where they cannot run, but never in CI.
+## The whole test suite. Docker, model, browser and compose tests are skipped where they cannot run, but never in CI.
 # Most tests wait more than they compute, so several run side by side; `pytest` by itself runs them one by one.
-test: $(VENV)/installed-dev $(VLLM_VENV)/installed
+test: $(VENV)/installed-dev $(VLLM_VENV)/installed $(VENV)/chromium
 	$(BIN)/pytest -n 3 --dist loadgroup -m "not alone" --durations 15
 	$(BIN)/pytest -m alone --durations 15
 
@@ -54,6 +54,12 @@ $(VLLM_VENV)/installed: pyproject.toml
 	$(VLLM_VENV)/bin/pip install --quiet --disable-pip-version-check "$(VLLM)" -e .
 	@# Built for another torch, and imported wherever they are found.
 	$(VLLM_VENV)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+# Debian's Chromium, for the browser tests.
+$(VENV)/chromium: | $(BIN)/python
+	@command -v chromium >/dev/null || { apt-get update -q && apt-get install -y -q chromium; } >/dev/null 2>&1 || \
+	  echo "there is no Chromium, and it could not be installed: browser tests are skipped, or fail in CI"
 	@touch $@
 
 ## The torch build of this machine, for the image of the compose stack (docker-compose.yml).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,6 +64,11 @@ def gvisor_problem() -> str | None:
         client.close()
 
 
+def browser_problem() -> str | None:
+    """Why there is no browser here, or None."""
+    return None if shutil.which("chromium") else "there is no Chromium: apt-get install chromium"
+
+
 def vllm_problem() -> str | None:
     """Why there is no vLLM here, or None."""
     return None if VLLM_PYTHON.exists() else f"there is no vLLM at {VLLM_PYTHON}"
@@ -84,7 +90,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.xdist_group(marker))
     if os.environ.get("CI"):
         return
-    kinds = ((("docker", "compose"), docker_problem), (("gvisor",), gvisor_problem), (("vllm",), vllm_problem))
+    kinds = (
+        (("docker", "compose"), docker_problem),
+        (("gvisor",), gvisor_problem),
+        (("vllm",), vllm_problem),
+        (("browser",), browser_problem),
+    )
     for markers, problem_of in kinds:
         needing = [item for item in items if any(item.get_closest_marker(marker) for marker in markers)]
         if needing and (problem := problem_of()):

@@ -13,6 +13,7 @@ from genprm.cli.search import search_app
 from genprm.cli.serve import serve_app
 from genprm.cli.train import train_app
 from genprm.cli.verify import verify
+from genprm.cli.view import view
 from rationale_synth.cli import label, synth_app
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app.command()(label)
 app.add_typer(synth_app, name="synth")
 app.add_typer(train_app, name="train")
 app.add_typer(serve_app, name="serve")
+app.command()(view)
 app.add_typer(sandbox_app, name="sandbox")
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
-import logging
-import signal
 import socket
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,6 +46,7 @@ def serve(
         require("serve", ("fastapi", "uvicorn", "prometheus_client"))
         from genprm.serve.app import ServeSettings
         from genprm.serve.keys import read_keys
+        from genprm.serve.server import listen
 
         if api_keys is None and not _is_loopback(host):
             raise ConfigError(f"--host {host} is reached from elsewhere: --api-keys is needed")
@@ -56,7 +54,7 @@ def serve(
             max_waiting=max_waiting, deadline_seconds=deadline, max_body=int(max_body_mib * 2**20),
             keys=read_keys(api_keys) if api_keys else frozenset(), unscored_reward=unscored_reward,
         )  # fmt: skip
-        place = _listen(host, port)
+        place = listen(host, port)
     with place:
         shared.run(_serve(options, settings, place, drain_seconds))
 
@@ -77,52 +75,15 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """The port, taken before a model is loaded for minutes.
-
-    Raises:
-        ConfigError: it cannot be had.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        place = socket.socket(family, kind, protocol)
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        place.bind(address)
-    except OSError as error:
-        raise ConfigError(f"--host {host} --port {port}: {error.strerror or error}") from error
-    return place
-
-
 async def _serve(options: RunOptions, settings: Any, place: socket.socket, drain_seconds: int) -> None:
-    import uvicorn
-
     from genprm.serve.app import create_app
-    from genprm.serve.middleware import LogHandler, log
-
-    class Server(uvicorn.Server):
-        def capture_signals(self) -> Any:
-            """Ours are set below: they end it in order, and with status 0."""
-            from contextlib import nullcontext
-
-            return nullcontext()
+    from genprm.serve.middleware import log
+    from genprm.serve.server import run, url
 
     async with open_verifier(options, say) as verifier:
-        app = create_app(verifier, settings)
-        logging.getLogger("uvicorn.error").addHandler(LogHandler(logging.WARNING))
-        config = uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_graceful_shutdown=drain_seconds, lifespan="off",
-            server_header=False,
+        await run(
+            create_app(verifier, settings), place, drain_seconds,
+            begun=lambda: log("listening", url=url(place), model=verifier.model.name, style=verifier.style.name),
+            ending=lambda: log("draining", seconds=drain_seconds),
         )  # fmt: skip
-        server = Server(config)
-
-        def stop() -> None:
-            log("draining", seconds=drain_seconds)
-            server.should_exit = True
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop)
-        address, port = place.getsockname()[:2]
-        shown = f"[{address}]" if ":" in address else address
-        log("listening", url=f"http://{shown}:{port}", model=verifier.model.name, style=verifier.style.name)
-        await server.serve(sockets=[place])
         log("ended")

@@ -34,6 +34,7 @@ from genprm.serve.metrics import Metrics
 from genprm.serve.middleware import RequestMiddleware, log, refusal
 from genprm.tasks import gather_all
 from genprm.verifier import AsyncVerifier
+from genprm.viewer.pages import add_static, live_router
 from genprm.votes import VotePlan
 from sandbox import SandboxUnavailableError
 
@@ -94,7 +95,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         (502, "It was tried, and failed"), (503, "Model or sandbox are gone"), (504, "The server's own has passed"),
     )
 }  # fmt: skip
-ROUTES = ("/v1/verify", "/v1/score", "/get_reward", "/health", "/metrics")
+ROUTES = ("/", "/v1/verify", "/v1/score", "/get_reward", "/health", "/metrics")
 
 
 def create_app(verifier: AsyncVerifier, settings: ServeSettings) -> FastAPI:
@@ -142,6 +143,8 @@ def create_app(verifier: AsyncVerifier, settings: ServeSettings) -> FastAPI:
         """Figures for Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    add_static(app)
+    app.include_router(live_router(verifier.model.name, verifier.style.name))
     for kind in _STATUS:
         app.add_exception_handler(kind, _failed)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -20,8 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from genprm.serve.api import ErrorResponse, Fault
 from genprm.serve.keys import is_known
 
-OPEN_PATHS = ("/health",)
-"""They need no key."""
+OPEN_PATHS = re.compile(r"/|/health|/code\.css|/static/.*")
+"""They need no key: the page of a live verification holds nothing, and asks for the key itself."""
 CLIENT_GONE = 499
 """The status in log and metrics of a request whose client has left."""
 _ID = re.compile(r"[\w.:-]{1,64}")
@@ -91,7 +92,7 @@ class RequestMiddleware:
 
         path = scope["path"]
         try:
-            if self._keys and path not in OPEN_PATHS and not is_known(headers.get("authorization"), self._keys):
+            if self._keys and not OPEN_PATHS.fullmatch(path) and not is_known(headers.get("authorization"), self._keys):
                 fault = Fault(type="unauthorized", message="expected the header Authorization: Bearer KEY")
                 await refusal(401, fault, request_id, {"www-authenticate": "Bearer"})(scope, receive, answered)
                 return
@@ -127,7 +128,8 @@ def log(event: str, **fields: Any) -> None:
     """A line of the server's log: one JSON object, on standard error."""
     shown = {name: round(value, 4) if isinstance(value, float) else value for name, value in fields.items()}
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    print(json.dumps({"time": moment, "event": event, **shown}), file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # nobody reads it any more, or the disk is full: requests go on
+        print(json.dumps({"time": moment, "event": event, **shown}), file=sys.stderr, flush=True)
 
 
 class LogHandler(logging.Handler):

@@ -93,6 +93,17 @@ def test_it_does_not_wait_for_ever(slow_script: Path):
     assert sorted(line["event"] for line in log) == ["draining", "ended", "library", "listening", "request"]
 
 
+def test_it_ends_where_nobody_reads_its_log(script: Path):
+    arguments = ("serve", "--backend", "scripted", "--model", script, "--sandbox", "local", "--port", 0)
+    process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    url = next(json.loads(line)["url"] for line in process.stderr if line.startswith("{"))
+    process.stderr.close()
+    assert httpx.post(f"{url}/v1/verify", json=ROW, timeout=30).status_code == 200
+    process.terminate()
+    assert process.wait(10) == 0
+
+
 def test_killed_it_leaves_no_kernels(script: Path):
     with serving(script) as (process, url, _):
         httpx.post(f"{url}/v1/verify", json=ROW, timeout=30)

@@ -1,0 +1,176 @@
+"""The pages: a live verification, a list of rows, a row, two files side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+import jinja2
+from fastapi import APIRouter, FastAPI, Query, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from pygments.formatters import HtmlFormatter
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.staticfiles import StaticFiles
+
+from genprm.viewer.index import Filter, RowIndex
+from genprm.viewer.shown import color, shown_row
+
+PAGE = 50
+"""Rows of a page."""
+FIRST_ROWS = 0.5
+"""Seconds that the first page waits for rows to be found."""
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
+
+
+def add_static(app: FastAPI) -> None:
+    """Serve what the pages load: styles, scripts, KaTeX."""
+    app.mount("/static", StaticFiles(packages=[("genprm.viewer", "static")]), name="static")
+
+    @app.get("/code.css", include_in_schema=False)
+    async def code_css() -> Response:
+        light = HtmlFormatter(style="friendly").get_style_defs(".code")
+        dark = HtmlFormatter(style="github-dark").get_style_defs(".code")
+        css = f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n.code {{ background: none; }}\n"
+        return Response(css, media_type="text/css")
+
+
+def create_viewer(indexes: Sequence[RowIndex]) -> FastAPI:
+    """The application of ``genprm view``: one file, or two beside each other."""
+    app = FastAPI(openapi_url=None)
+    # A page of another site must not read the rows by way of a name of its own for this machine.
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+    add_static(app)
+    app.include_router(rows_router(indexes))
+    return app
+
+
+def live_router(model: str, style: str) -> APIRouter:
+    """The page of a server, on which a verification is watched.
+
+    Args:
+        model: what verifies.
+        style: and how.
+    """
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/")
+    def live() -> HTMLResponse:
+        return _page("live.html", title="genprm", model=model, style=style)
+
+    return router
+
+
+def rows_router(indexes: Sequence[RowIndex]) -> APIRouter:
+    """The pages of one file, or of two beside each other.
+
+    Args:
+        indexes: of the files, one or two.
+    """
+    router = APIRouter(include_in_schema=False)
+    index = indexes[0]
+
+    @router.get("/")
+    def rows(
+        wanted: Annotated[Filter, Query(alias="show")] = Filter.ALL,
+        reason: Annotated[str, Query(max_length=50)] = "",
+        text: Annotated[str, Query(alias="q", max_length=200)] = "",
+        page: Annotated[int, Query(ge=1, le=10**9)] = 1,
+    ) -> HTMLResponse:
+        index.wait_for(page * PAGE, FIRST_ROWS)
+        start = (page - 1) * PAGE
+        if len(indexes) == 2 and wanted is Filter.ALL and not (reason or text):
+            order = differing(index, indexes[1])
+            numbers, found = order[start : start + PAGE], len(order)
+        else:
+            numbers, found = index.find(wanted, reason, text, start, PAGE)
+        given = {"show": wanted.value, "reason": reason, "q": text}
+
+        def at(number: int) -> str:
+            return "?" + urlencode({**{name: value for name, value in given.items() if value}, "page": number})
+
+        return _page(
+            "rows.html", title=_names(indexes)[0], names=_names(indexes), index=index,
+            other=indexes[1] if len(indexes) == 2 else None,
+            rows=[shown_row(number, index.row(number), index.facts[number]) for number in numbers],
+            others=[_other(indexes, index.facts[number].id) for number in numbers],
+            found=found, page=page, pages=max(1, -(-found // PAGE)), at=at, wanted=wanted, reason=reason, text=text,
+            filters=list(Filter),
+        )  # fmt: skip
+
+    @router.get("/rows/{number}.json")
+    def raw(number: int) -> PlainTextResponse:
+        _check(index, number)
+        return PlainTextResponse(index.raw(number).decode("utf-8", "replace"), headers=_HEADERS)
+
+    @router.get("/rows/{number}")
+    def row(number: int) -> HTMLResponse:
+        _check(index, number)
+        return _page(
+            "row.html", title=f"{index.facts[number].id}, {index.path.name}", names=_names(indexes), index=index,
+            row=shown_row(number, index.row(number), index.facts[number]),
+            other=_other(indexes, index.facts[number].id), other_index=indexes[1] if len(indexes) == 2 else None,
+        )  # fmt: skip
+
+    @router.get("/progress")
+    def progress() -> dict[str, Any]:
+        return {"share": min(each.share for each in indexes), "rows": len(index)}
+
+    return router
+
+
+def differing(index: RowIndex, other: RowIndex) -> list[int]:
+    """The rows of a file, those first of which another file says something else, and last those it does not have."""
+
+    def rank(number: int) -> int:
+        facts = index.facts[number]
+        there = other.number_of(facts.id)
+        return 2 if there is None else int(other.facts[there].first_error == facts.first_error)
+
+    return sorted(range(len(index)), key=rank)
+
+
+def _other(indexes: Sequence[RowIndex], id: str) -> Any:
+    if len(indexes) < 2 or (number := indexes[1].number_of(id)) is None:
+        return None
+    return shown_row(number, indexes[1].row(number), indexes[1].facts[number])
+
+
+def _check(index: RowIndex, number: int) -> None:
+    index.wait_for(number + 1, FIRST_ROWS)
+    if not 0 <= number < len(index):
+        raise HTTPException(404, f"there is no row {number}")
+
+
+def _page(name: str, **given: Any) -> HTMLResponse:
+    return HTMLResponse(_TEMPLATES.get_template(name).render(**given), headers=_HEADERS)
+
+
+def _names(indexes: Sequence[RowIndex]) -> list[str]:
+    """What the files are called: by their whole path where two have one name."""
+    names = [index.path.name for index in indexes]
+    return names if len(set(names)) == len(names) else [str(index.path) for index in indexes]
+
+
+def _named(index: int | None) -> str:
+    return "–" if index is None else "none" if index < 0 else f"step {index}"
+
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("genprm.viewer"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_TEMPLATES.globals.update(color=color, named=_named)

@@ -1,0 +1,194 @@
+"""A row of any kind, as the pages show it. Everything in it is text that a model, or its code, may have written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
+from genprm.viewer.index import Facts, Kind
+
+MOST = 20_000
+"""Characters of one text that a page shows; the whole is in the row's JSON."""
+
+
+class ShownText(NamedTuple):
+    """A part of a rationale."""
+
+    kind: str
+    text: str
+    code: Markup | None
+    """Highlighted, if it is Python."""
+    outcome: str
+    """How a run went."""
+
+
+class ShownStep(NamedTuple):
+    """A step."""
+
+    number: int
+    text: str
+    score: float | None
+    mark: str
+    """``correct``, ``incorrect``, ``unscored``, or ``""`` where nobody judged."""
+    color: str
+    """Name of a class: s0 to s10 by the score, or none."""
+    first: bool
+    """Whether it is the first error that was named."""
+    labelled: bool
+    """Whether it is the first error by the label."""
+    parts: list[ShownText]
+    votes: list[float | None]
+    value: float | None
+    """Its Monte Carlo value."""
+    ended: str
+    """Why its rationale ended, and what is amiss with its verdict."""
+
+
+class Turn(NamedTuple):
+    """A message of a conversation."""
+
+    role: str
+    text: str
+
+
+class Attempt(NamedTuple):
+    """A rationale that was written for training."""
+
+    reason: str
+    """Why it was rejected; ``kept``."""
+    error: str
+    turns: list[Turn]
+
+
+class ShownRow(NamedTuple):
+    """A row."""
+
+    number: int
+    facts: Facts
+    problem: str
+    steps: list[ShownStep]
+    score: float | None
+    notes: list[str]
+    error: str
+    turns: list[Turn]
+    attempts: list[Attempt]
+
+
+def shown_row(number: int, row: dict[str, Any], facts: Facts) -> ShownRow:
+    """A row of a file as its page shows it."""
+    source = row["solution"] if facts.kind is Kind.SYNTHESIZED else row
+    attempts = row["attempts"] if facts.kind is Kind.SYNTHESIZED else ()
+    return ShownRow(
+        number=number,
+        facts=facts,
+        problem=cut(str(source.get("problem", source.get("text", "")))),
+        steps=_steps(row, source, facts),
+        score=_number(row.get("score")),
+        notes=_notes(row, source, facts),
+        error=cut(str(row.get("error") or "")) if facts.kind is Kind.FAILED else "",
+        turns=_turns(row.get("messages")) if facts.kind is Kind.TRAINING else [],
+        attempts=[
+            Attempt(
+                reason=str(each.get("reason") or "kept").replace("_", " "),
+                error=cut(str(each.get("error") or "")),
+                turns=_turns((each.get("transcript") or {}).get("messages")),
+            )
+            for each in attempts
+        ],
+    )
+
+
+def cut(text: str) -> str:
+    """So much of a text as a page shows."""
+    return text if len(text) <= MOST else f"{text[:MOST]}… ({len(text) - MOST} more characters: see the JSON)"
+
+
+def color(score: float | None) -> str:
+    """The class of a score: s0 (surely wrong) to s10 (surely right)."""
+    return "none" if score is None else f"s{min(10, max(0, round(score * 10)))}"
+
+
+def _steps(row: dict[str, Any], source: dict[str, Any], facts: Facts) -> list[ShownStep]:
+    if facts.kind is not Kind.VERIFICATION:
+        texts = source.get("steps") or source.get("solution") or ()
+        values = source.get("values") or ()
+        labels = source.get("step_labels") or ()
+        return [
+            ShownStep(
+                number=index, text=cut(str(text)), score=None, mark=_labelled_mark(index, labels),
+                color=color(_number(labels[index])) if index < len(labels) else "none", first=False,
+                labelled=index == facts.label, parts=[], votes=[],
+                value=_number(values[index]) if index < len(values) else None, ended="",
+            )
+            for index, text in enumerate(texts if isinstance(texts, list) else ())
+        ]  # fmt: skip
+    texts = row.get("solution") or ()
+    return [
+        ShownStep(
+            number=index,
+            text=cut(str(texts[index])) if index < len(texts) else "",
+            score=_number(step.get("score")),
+            mark=str(step.get("verdict") or "unscored"),
+            color=color(_number(step.get("score"))),
+            first=index == row["first_error"],
+            labelled=index == facts.label,
+            parts=[_part(segment) for segment in step.get("segments") or ()],
+            votes=[_number(vote.get("score")) for vote in step.get("votes") or ()],
+            value=None,
+            ended=_ended(step),
+        )
+        for index, step in enumerate(row["steps"])
+    ]
+
+
+def _labelled_mark(index: int, labels: Sequence[Any]) -> str:
+    if index >= len(labels):
+        return ""
+    return "correct" if labels[index] else "incorrect"
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _part(segment: dict[str, Any]) -> ShownText:
+    kind, text, run = str(segment.get("kind")), cut(str(segment.get("text"))), segment.get("run")
+    code = Markup(highlight(text, PythonLexer(), HtmlFormatter(cssclass="code"))) if kind == "code" else None
+    outcome = f"{str(run.get('status')).replace('_', ' ')}, {1000 * (run.get('duration') or 0):.0f} ms" if run else ""
+    return ShownText(kind=kind, text=text, code=code, outcome=outcome)
+
+
+def _ended(step: dict[str, Any]) -> str:
+    parse = str(step.get("parse") or "ok")
+    return " · ".join(
+        word.replace("_", " ") for word in (str(step.get("stop_reason") or ""), parse if parse != "ok" else "") if word
+    )
+
+
+def _turns(messages: Any) -> list[Turn]:
+    return [Turn(str(each.get("role")), cut(str(each.get("content")))) for each in messages or ()]
+
+
+def _notes(row: dict[str, Any], source: dict[str, Any], facts: Facts) -> list[str]:
+    """What else there is to say of a row, in a line."""
+    usage = row.get("usage") or {}
+    said = [str(row[name]) for name in ("model", "style") if row.get(name)]
+    if usage:
+        said.append(f"{usage.get('completion_tokens', 0)} tokens")
+        said.append(f"{usage.get('code_runs', 0)} code runs")
+        said.append(f"{usage.get('seconds', 0):.1f} s")
+    if (row.get("votes") or 1) != 1:
+        said.append(f"{row['votes']} votes")
+    for name in ("generator", "policy", "answer"):
+        if source.get(name):
+            said.append(f"{name} {cut(str(source[name]))}")
+    if (rate := _number(source.get("pass_rate"))) is not None:
+        said.append(f"pass rate {rate:.2f}")
+    if facts.unscored:
+        said.append(f"{facts.unscored} steps unscored")
+    return said
