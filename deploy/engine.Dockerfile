@@ -8,10 +8,10 @@ COPY pyproject.toml README.md /opt/genprm/
 COPY genprm /opt/genprm/genprm
 COPY sandbox /opt/genprm/sandbox
 COPY rationale_synth /opt/genprm/rationale_synth
-RUN pip install --no-cache-dir "/opt/genprm[transformers]" \
- && useradd --uid 1000 --create-home genprm && install -d -o genprm -g genprm /out
+RUN pip install --no-cache-dir "/opt/genprm[transformers,serve,data]" \
+ && useradd --uid 1000 --create-home genprm && install -d -o genprm -g genprm /runs
 ENV GENPRM_CACHE=/home/genprm/.cache/genprm HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1
 USER 1000:1000
 RUN python -c "from genprm.models.embedded import embedded_folder; print(embedded_folder())"
-WORKDIR /out
+WORKDIR /runs
 ENTRYPOINT ["genprm"]

@@ -28,6 +28,9 @@ def serve(
     api_keys: Annotated[
         Path | None, typer.Option(help="File with the hashes of API keys (`genprm serve key`). Needed off loopback.")
     ] = None,
+    no_api_keys: Annotated[
+        bool, typer.Option("--no-api-keys", help="Off loopback without keys: something else must keep others out.")
+    ] = False,
     max_waiting: Annotated[int, typer.Option(min=0, help="Rows that may wait; more are answered with 429.")] = 256,
     deadline: Annotated[float, typer.Option(min=0.001, help="Longest time of a request, in seconds.")] = 600.0,
     max_body_mib: Annotated[float, typer.Option(min=0.001, help="Size of a request's body.")] = 4.0,
@@ -48,8 +51,8 @@ def serve(
         from genprm.serve.keys import read_keys
         from genprm.serve.server import listen
 
-        if api_keys is None and not _is_loopback(host):
-            raise ConfigError(f"--host {host} is reached from elsewhere: --api-keys is needed")
+        if api_keys is None and not no_api_keys and not _is_loopback(host):
+            raise ConfigError(f"--host {host} is reached from elsewhere: --api-keys is needed, or --no-api-keys")
         settings = ServeSettings(
             max_waiting=max_waiting, deadline_seconds=deadline, max_body=int(max_body_mib * 2**20),
             keys=read_keys(api_keys) if api_keys else frozenset(), unscored_reward=unscored_reward,

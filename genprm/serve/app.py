@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
@@ -39,6 +40,8 @@ from genprm.votes import VotePlan
 from sandbox import SandboxUnavailableError
 
 T = TypeVar("T")
+UNWELL = 30.0
+"""Seconds for which ``/health`` tells of a model or a sandbox that was gone."""
 
 
 class ServeSettings(BaseModel):
@@ -159,7 +162,8 @@ class Service:
         self._verifier = verifier
         self._settings = settings
         self._admission = Admission(verifier.rows_at_once, settings.max_waiting)
-        self._gone: str | None = None
+        self._gone: tuple[float, str] | None = None
+        """When model or sandbox were last found to be gone, and how."""
         self.metrics = Metrics(self._admission, verifier.sandbox)
 
     @property
@@ -167,10 +171,11 @@ class Service:
         return self._verifier.model
 
     def health(self) -> Health:
-        """How it is."""
+        """How it is. Some time after a failure it is taken to be well: else nobody would ever ask it again."""
+        reason = self._gone[1] if self._gone and time.monotonic() - self._gone[0] < UNWELL else None
         return Health(
-            status="ok" if self._gone is None else "unavailable", model=self._model.name,
-            style=self._verifier.style.name, reason=self._gone,
+            status="unavailable" if reason else "ok", model=self._model.name, style=self._verifier.style.name,
+            reason=reason,
         )  # fmt: skip
 
     def counted(self, path: str, status: int, seconds: float) -> None:
@@ -251,7 +256,7 @@ class Service:
             try:
                 found = await self._verifier.verify_solution(solution, votes=plan, watch=watch)
             except (ModelUnavailableError, SandboxUnavailableError) as error:
-                self._gone = _described(error)
+                self._gone = time.monotonic(), _described(error)
                 raise
             except VerificationError:
                 self.metrics.failed.inc()
