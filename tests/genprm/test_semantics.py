@@ -32,7 +32,7 @@ import pytest
 from genprm import AsyncVerifier, Budget, Sampling, Solution, StopReason, Verdict, VerificationError
 from genprm.errors import ContextFullError
 from genprm.models.scripted import Rule, ScriptedModel
-from genprm.records import ParseStatus, SegmentKind
+from genprm.records import ParseStatus, Segment, SegmentKind, Solution, StepVote
 from genprm.styles import GenPRM
 from genprm.styles.execution import OutputFormat
 from sandbox import Sandbox, SandboxLostError, SandboxUnavailableError
@@ -340,6 +340,33 @@ async def test_18_sandbox_failure_begins_anew(local_sandbox: Sandbox, monkeypatc
         report = await verifier.verify("p", ["s"])
     assert report.steps[0].segments[2].text == "42"
     assert not any("gone" in prompt for prompt in model.prompts)
+
+
+class Watcher:
+    """Keeps all that it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+
+    def begun(self, vote: int, style: str) -> None:
+        self.told.append((style, vote))
+
+    def written(self, vote: int, step: int, segment: Segment) -> None:
+        self.told.append((segment.kind.value, step))
+
+    def judged(self, vote: int, step: int, said: StepVote) -> None:
+        self.told.append(("judged", step))
+
+
+async def test_who_watches_is_told_that_a_chain_begins_anew(local_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("genprm.open_chain.RETRY_AFTER", (0.01, 0.01))
+    watcher = Watcher()
+    failing = Failing(local_sandbox, SandboxLostError("gone"), 1)
+    async with AsyncVerifier(script(), failing) as verifier:
+        found = await verifier.verify_solution(Solution(id="a", problem="P", steps=("s",)), watch=watcher)
+    assert found.unscored == 0
+    parts = [(segment.kind.value, 0) for segment in found.steps[0].segments]
+    assert watcher.told == [("genprm", 0), *parts[:2], ("genprm", 0), *parts, ("judged", 0)]
 
 
 async def test_18_sandbox_failure_fails_one_solution_only(local_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
