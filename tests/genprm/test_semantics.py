@@ -32,7 +32,7 @@ import pytest
 from genprm import AsyncVerifier, Budget, Sampling, Solution, StopReason, Verdict, VerificationError
 from genprm.errors import ContextFullError
 from genprm.models.scripted import Rule, ScriptedModel
-from genprm.records import ParseStatus, Segment, SegmentKind, Solution, StepVote
+from genprm.records import ParseStatus, Segment, SegmentKind, StepVote
 from genprm.styles import GenPRM
 from genprm.styles.execution import OutputFormat
 from sandbox import Sandbox, SandboxLostError, SandboxUnavailableError
