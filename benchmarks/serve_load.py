@@ -52,7 +52,8 @@ async def main() -> None:
                 found = await load(url, server.pid, chosen.seconds, chosen.clients, chosen.kill)
             finally:
                 server.terminate()
-    print(json.dumps({"seconds": chosen.seconds, "clients": chosen.clients, "kill": chosen.kill, **found}))
+            served = served_times(Path(folder) / "log")
+    print(json.dumps({"seconds": chosen.seconds, "clients": chosen.clients, "kill": chosen.kill, **found, **served}))
 
 
 async def address(log: Path) -> str:
@@ -108,6 +109,16 @@ async def load(url: str, pid: int, seconds: float, clients: int, kill: float | N
         "refused_p99_s": round(refused[int(0.99 * len(refused))], 3) if refused else None,
         "resident_mib": [round(early, 1), round(late, 1)],
     }
+
+
+def served_times(log: Path) -> dict[str, float]:
+    """How long requests took by the server's own clock: without what clients and connections waited for."""
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    found = {}
+    for status in (200, 429):
+        seconds = sorted(line["seconds"] for line in lines if line.get("status") == status)
+        found[f"served_{status}_p99_s"] = seconds[int(0.99 * len(seconds))] if seconds else 0.0
+    return found
 
 
 def kill_container(pid: int) -> int:

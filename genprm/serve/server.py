@@ -15,6 +15,9 @@ from fastapi import FastAPI
 from genprm.errors import ConfigError
 from genprm.serve.middleware import LogHandler
 
+KEEP_ALIVE = 75
+"""Seconds that an idle connection is kept: longer than a client waits after a 429, which else finds it just closed."""
+
 
 def listen(host: str, port: int) -> socket.socket:
     """Take a port, before a model is loaded for minutes.
@@ -58,8 +61,8 @@ async def run(
     """
     logging.getLogger("uvicorn.error").addHandler(LogHandler(logging.WARNING))
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, timeout_graceful_shutdown=drain_seconds, lifespan="off",
-        server_header=False,
+        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=drain_seconds,
+        server_header=False, timeout_keep_alive=KEEP_ALIVE,
     )  # fmt: skip
     server = _Server(config)
 
