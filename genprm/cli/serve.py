@@ -15,6 +15,7 @@ from genprm.errors import ConfigError
 from genprm.extras import require
 from genprm.options import RunOptions, open_verifier
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 serve_app = typer.Typer(help="Verify over HTTP.", invoke_without_command=True)
 
 
@@ -55,7 +56,8 @@ def serve(
             raise ConfigError(f"--host {host} is reached from elsewhere: --api-keys is needed, or --no-api-keys")
         settings = ServeSettings(
             max_waiting=max_waiting, deadline_seconds=deadline, max_body=int(max_body_mib * 2**20),
-            keys=read_keys(api_keys) if api_keys else frozenset(), unscored_reward=unscored_reward,
+            keys=read_keys(api_keys) if api_keys else frozenset(), hosts=LOOPBACK if _is_loopback(host) else (),
+            unscored_reward=unscored_reward,
         )  # fmt: skip
         place = listen(host, port)
     with place:

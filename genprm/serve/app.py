@@ -57,6 +57,8 @@ class ServeSettings(BaseModel):
     """Bytes of a request's body."""
     keys: frozenset[str] = frozenset()
     """Hashes of API keys; empty: none is asked for."""
+    hosts: tuple[str, ...] = ()
+    """Names that it may be asked by; empty: any."""
     unscored_reward: float | None = None
     """What ``/get_reward`` says of a response that is unscored. None: the request fails."""
 
@@ -115,6 +117,7 @@ def create_app(verifier: AsyncVerifier, settings: ServeSettings) -> FastAPI:
         RequestMiddleware,
         max_body=settings.max_body,
         keys=settings.keys,
+        hosts=settings.hosts,
         routes=ROUTES,
         counted=service.counted,
     )

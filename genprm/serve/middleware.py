@@ -13,6 +13,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Collection
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -39,6 +40,7 @@ class RequestMiddleware:
         app: what answers it.
         max_body: bytes of a body.
         keys: hashes of API keys; none: no key is asked for.
+        hosts: names that it is asked by, none: any. A page of another site could have a name of its own point here.
         routes: the paths that are counted by name.
         counted: gets path, status and seconds of each request.
     """
@@ -49,12 +51,14 @@ class RequestMiddleware:
         *,
         max_body: int,
         keys: Collection[str],
+        hosts: Collection[str],
         routes: Collection[str],
         counted: Callable[[str, int, float], None],
     ) -> None:
         self._app = app
         self._max_body = max_body
         self._keys = keys
+        self._hosts = hosts
         self._routes = routes
         self._counted = counted
 
@@ -92,6 +96,10 @@ class RequestMiddleware:
 
         path = scope["path"]
         try:
+            if self._hosts and _host(headers) not in self._hosts:
+                fault = Fault(type="host", message=f"asked by another name than {', '.join(self._hosts)}")
+                await refusal(421, fault, request_id)(scope, receive, answered)
+                return
             if self._keys and not OPEN_PATHS.fullmatch(path) and not is_known(headers.get("authorization"), self._keys):
                 fault = Fault(type="unauthorized", message="expected the header Authorization: Bearer KEY")
                 await refusal(401, fault, request_id, {"www-authenticate": "Bearer"})(scope, receive, answered)
@@ -116,6 +124,14 @@ class RequestMiddleware:
             seconds = time.monotonic() - begun
             self._counted(path if path in self._routes else "other", status, seconds)
             log("request", id=request_id, method=scope["method"], path=path, status=status, seconds=seconds, **notes)
+
+
+def _host(headers: Headers) -> str | None:
+    """The name in the Host header, without its port."""
+    try:
+        return urlsplit(f"//{headers.get('host', '')}").hostname
+    except ValueError:
+        return None
 
 
 def refusal(status: int, fault: Fault, request_id: str | None, headers: dict[str, str] | None = None) -> JSONResponse:

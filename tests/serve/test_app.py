@@ -219,6 +219,18 @@ async def test_keys(serve: Serve):
         assert answer.status_code == 200
 
 
+async def test_names_that_it_is_asked_by(serve: Serve):
+    async with serve(hosts=("127.0.0.1", "::1")) as served:
+        for host, status in [
+            ("127.0.0.1:8000", 200),
+            ("[::1]:8000", 200),
+            ("evil.example", 421),
+            ("[", 421),
+            ("", 421),
+        ]:
+            assert (await served.client.get("/health", headers={"host": host})).status_code == status, host
+
+
 # Back-pressure, deadlines, clients that leave
 
 
