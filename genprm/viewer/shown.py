@@ -36,7 +36,7 @@ class ShownStep(NamedTuple):
     mark: str
     """``correct``, ``incorrect``, ``unscored``, or ``""`` where nobody judged."""
     color: str
-    """Name of a class: s0 to s10 by the score, or none."""
+    """Name of a class: score-0 to score-10, or score-none."""
     first: bool
     """Whether it is the first error that was named."""
     labelled: bool
@@ -109,8 +109,8 @@ def cut(text: str) -> str:
 
 
 def color(score: float | None) -> str:
-    """The class of a score: s0 (surely wrong) to s10 (surely right)."""
-    return "none" if score is None else f"s{min(10, max(0, round(score * 10)))}"
+    """The class of a score: score-0 (surely wrong) to score-10 (surely right)."""
+    return "score-none" if score is None else f"score-{min(10, max(0, round(score * 10)))}"
 
 
 def _steps(row: dict[str, Any], source: dict[str, Any], facts: Facts) -> list[ShownStep]:
@@ -121,7 +121,7 @@ def _steps(row: dict[str, Any], source: dict[str, Any], facts: Facts) -> list[Sh
         return [
             ShownStep(
                 number=index, text=cut(str(text)), score=None, mark=_labelled_mark(index, labels),
-                color=color(_number(labels[index])) if index < len(labels) else "none", first=False,
+                color=color(_number(labels[index])) if index < len(labels) else "score-none", first=False,
                 labelled=index == facts.label, parts=[], votes=[],
                 value=_number(values[index]) if index < len(values) else None, ended="",
             )

@@ -136,6 +136,8 @@ async def test_maths(page: Page, genprm: View, tmp_path: Path):
     await page.goto(genprm("view", write(tmp_path / "rows.jsonl", verification("m", 0, 0, text))) + "/rows/0")
     await expect(page.locator(".problem .katex").first).to_be_visible()
     assert await page.locator(".problem .katex").count() == 4
+    string = page.locator(".code .s1, .code .s2").first
+    assert await string.evaluate("each => getComputedStyle(each).backgroundColor") == "rgba(0, 0, 0, 0)"
     await expect(page.locator(".problem")).to_contain_text("It costs $5, not $6")
     await expect(page.locator(".problem")).to_contain_text("$\\nonsense$")
 

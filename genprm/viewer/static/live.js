@@ -16,7 +16,7 @@ function element(name, className, text) {
 }
 
 function color(score) {
-  return score === null ? "none" : `s${Math.min(10, Math.max(0, Math.round(10 * score)))}`;
+  return score === null ? "score-none" : `score-${Math.min(10, Math.max(0, Math.round(10 * score)))}`;
 }
 
 function segment({ kind, text, run }) {
