@@ -293,12 +293,15 @@ async def open_verifier(options: RunOptions, say: Callable[[str], None]) -> Asyn
             if any(each.chats for each in (*cheap, style)):
                 model.render([{"role": "user", "content": "?"}], "")  # a model without a template fails here, at once
             for each in (*cheap, style):
-                if warning := _warning(options, model, each):
+                if warning := warning_of(options, model, each):
                     say(warning)
             yield verifier
 
 
-def _warning(options: RunOptions, model: ModelBackend, style: Style) -> str | None:
+def warning_of(options: RunOptions, model: ModelBackend, style: Style) -> str | None:
+    """What a user should know of a model in a style, if there is something."""
+    if options.is_shipped and style.name != GenPRM.name:
+        return f"warning: the embedded model's adapter was trained for the style {GenPRM.name}, not for {style.name}"
     if options.source is Backend.SCRIPTED or options.lora or options.is_embedded or options.example:
         return None
     return style_warning(model.name, style.name)

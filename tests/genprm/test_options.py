@@ -7,7 +7,8 @@ import json
 import pytest
 
 from genprm.models.embedded import EMBEDDED, NO_ADAPTER, SHIPPED, shipped_adapter
-from genprm.options import Backend, ModelOptions, RunOptions
+from genprm.models.scripted import ScriptedModel
+from genprm.options import Backend, ModelOptions, RunOptions, warning_of
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,11 @@ def test_what_is_shipped_is_for_the_embedded_model_and_small():
     assert config["base_model_name_or_path"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert (shipped_adapter() / "adapter_model.safetensors").stat().st_size < 20_000_000
     assert "data" in (shipped_adapter() / "README.md").read_text()
+
+
+def test_what_is_shipped_is_for_one_style():
+    both = RunOptions(style="direct>genprm")
+    direct, genprm = both.make_styles()
+    said = "warning: the embedded model's adapter was trained for the style genprm, not for direct"
+    assert warning_of(both, ScriptedModel([]), direct) == said
+    assert warning_of(both, ScriptedModel([]), genprm) is None
