@@ -7,20 +7,10 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
+from genprm.serve.errors import BusyError, TooManyError
+
 SHORTEST, LONGEST = 1, 60
 """Seconds after which a client that was turned away is told to come again."""
-
-
-class BusyError(Exception):
-    """There is no room."""
-
-    def __init__(self, retry_after: int) -> None:
-        super().__init__(f"all places are taken: come again in {retry_after} s")
-        self.retry_after = retry_after
-
-
-class TooManyError(Exception):
-    """So many rows will never have room."""
 
 
 class Admission:

@@ -17,7 +17,7 @@ from genprm.errors import ConfigError, ModelUnavailableError, VerificationError
 from genprm.integrations.openrlhf import as_solutions
 from genprm.models.base import ModelBackend
 from genprm.records import Solution, Verification
-from genprm.serve.admission import Admission, BusyError, TooManyError
+from genprm.serve.admission import Admission
 from genprm.serve.api import (
     ErrorResponse,
     Fault,
@@ -29,6 +29,14 @@ from genprm.serve.api import (
     ScoreResponse,
     VerifyRequest,
     Wanted,
+)
+from genprm.serve.errors import (
+    BusyError,
+    DeadlineError,
+    GoneError,
+    OwnDeadlineError,
+    TooManyError,
+    UnscoredError,
 )
 from genprm.serve.events import EventResponse, Stream
 from genprm.serve.metrics import Metrics
@@ -61,22 +69,6 @@ class ServeSettings(BaseModel):
     """Names that it may be asked by; empty: any."""
     unscored_reward: float | None = None
     """What ``/get_reward`` says of a response that is unscored. None: the request fails."""
-
-
-class GoneError(Exception):
-    """The client has left."""
-
-
-class DeadlineError(Exception):
-    """The time that the server allows is up."""
-
-
-class OwnDeadlineError(DeadlineError):
-    """The time that the request allowed is up."""
-
-
-class UnscoredError(Exception):
-    """A reward was asked for where there is no score."""
 
 
 _STATUS: dict[type[Exception], tuple[int, str]] = {

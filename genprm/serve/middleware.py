@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from genprm.serve.api import ErrorResponse, Fault
+from genprm.serve.errors import TooLargeError
 from genprm.serve.keys import is_known
 
 OPEN_PATHS = re.compile(r"/|/health|/code\.css|/static/.*")
@@ -27,10 +28,6 @@ OPEN_PATHS = re.compile(r"/|/health|/code\.css|/static/.*")
 CLIENT_GONE = 499
 """The status in log and metrics of a request whose client has left."""
 _ID = re.compile(r"[\w.:-]{1,64}")
-
-
-class _TooLargeError(Exception):
-    """Ends the reading of a body."""
 
 
 class RequestMiddleware:
@@ -82,7 +79,7 @@ class RequestMiddleware:
             read += len(message.get("body", b""))
             too_large = too_large or read > self._max_body
             if too_large:
-                raise _TooLargeError
+                raise TooLargeError
             return message
 
         async def answered(message: Message) -> None:

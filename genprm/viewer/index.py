@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from enum import Enum
@@ -13,6 +14,8 @@ from typing import Any, NamedTuple
 from genprm.errors import InputError
 from genprm.records import NO_ERROR
 
+PAUSE = 0.0005
+"""Seconds after every few rows, in which pages are made: they must not wait for the whole pass."""
 SHOWN_FILES = ("rows.jsonl", "labelled.jsonl", "train.jsonl")
 """What of a run's folder is shown, unless it has shards that tell why rationales were rejected."""
 
@@ -183,6 +186,7 @@ class RowIndex:
                     if len(self.facts) % 64 == 0:
                         with self._news:
                             self._news.notify_all()
+                        time.sleep(PAUSE)
         with self._news:
             self.complete = True
             self._news.notify_all()

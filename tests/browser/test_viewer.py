@@ -83,6 +83,7 @@ async def test_broken_lines_and_megabytes(page: Page, genprm: View, tmp_path: Pa
     await expect(page.locator("main")).to_contain_text("failed: why")
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(200)
 async def test_a_hundred_thousand_rows(page: Page, genprm: View, tmp_path: Path):
     """The first page comes in under a second, while the rest is read; then all can be filtered and searched."""
