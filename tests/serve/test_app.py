@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -331,7 +332,7 @@ async def test_the_examples_of_the_description_run(serve: Serve):
         assert run == 3
 
 
-async def test_whatever_the_description_allows_is_answered(serve: Serve):
+async def test_whatever_the_description_allows_is_answered(serve: Serve, tmp_path: Path):
     """Schemathesis: no 5xx, and every answer as described."""
     import sys
 
@@ -339,7 +340,7 @@ async def test_whatever_the_description_allows_is_answered(serve: Serve):
         command = [sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{served.port}/openapi.json"]
         options = ["--max-examples", "25", "--seed", "1", "--checks", "not_a_server_error,status_code_conformance"]
         process = await asyncio.create_subprocess_exec(
-            *command, *options, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            *command, *options, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )
         said, _ = await asyncio.wait_for(process.communicate(), 250)
         assert process.returncode == 0, said.decode()[-4000:]
