@@ -101,6 +101,9 @@ def test_the_wheel(tmp_path: Path):
     for needed in (
         "sandbox/Dockerfile",
         "genprm/templates/report.html",
+        "genprm/viewer/static/katex/katex.min.js",
+        "genprm/viewer/static/katex/LICENSE",
+        "genprm/viewer/templates/row.html",
         "genprm/demo/problems.jsonl",
         "genprm/py.typed",
         "genprm/adapters/verifier/adapter_model.safetensors",
