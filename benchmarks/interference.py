@@ -73,7 +73,7 @@ def forced(messages: Sequence[Message], word: str, shown: int) -> list[Message]:
 async def read(
     model: ModelBackend, sandbox: Sandbox | None, style: GenPRM, solution: Solution, budget: Budget, shown: int
 ) -> list[Reading]:
-    async with Chain.open(model, sandbox, budget, Sampling(temperature=0), solution.id) as chain:
+    async with Chain(model, sandbox, budget, Sampling(temperature=0), solution.id) as chain:
         recorder = Recorder(chain)
         chain.render = recorder.render  # type: ignore[method-assign]
         async for _ in style.verify(chain, solution):

@@ -42,7 +42,7 @@ MAX_LENGTH = 768
 """Tokens of a conversation; a third of them are longer, and take more time than they teach."""
 RECIPE = (
     "--epochs", "1", "--batch", "8", "--learning-rate", "1e-3", "--schedule", "linear", "--warmup", "0.05",
-    "--rank", "16", "--alpha", "16", "--mixed", "--save-every", "20",
+    "--rank", "16", "--alpha", "16", "--max-length", str(MAX_LENGTH), "--mixed", "--save-every", "20",
 )  # fmt: skip
 OWN = ("--style", "genprm-step", "--filter", "labels", "--right-per-wrong", "2", "--no-balance", "--step-tokens", "320")
 """How rationales of its own are written and used."""
@@ -74,7 +74,7 @@ def main() -> None:
             if not (data / "README.md").exists():
                 source = run / "own-data" / "input.jsonl"
                 manifest.genprm("synth", source, "-o", data, *OWN, "--tries", 1, "--adapter", run / "genprm")
-        manifest.genprm("train", *KINDS[kind], data, "-o", run / kind, *RECIPE, "--max-length", MAX_LENGTH, *further)
+        manifest.genprm("train", *KINDS[kind], data, "-o", run / kind, *RECIPE, *further)
 
 
 def make_data(data: Path, run: Path) -> Path:
@@ -97,17 +97,17 @@ def make_data(data: Path, run: Path) -> Path:
             manifest.genprm("synth", "plant", run / f"{name}.jsonl", "-o", run / f"{name}-data", *options, *spared)
     fitting = run / "fitting.jsonl"
     if not fitting.exists():
-        keep_fitting(run / "train-data" / "train.jsonl", fitting, MAX_LENGTH)
+        keep_fitting(run / "train-data" / "train.jsonl", fitting)
     return fitting
 
 
-def keep_fitting(source: Path, target: Path, max_length: int) -> None:
+def keep_fitting(source: Path, target: Path) -> None:
     """The records whose whole conversation fits, so that the baselines, which need less room, see no others."""
     tokenizer = load_tokenizer(str(embedded_folder()))
     kept = [
         record.model_dump_json() + "\n"
         for record in read_records(str(source))
-        if len(encode(tokenizer, record.messages, record.masked).input_ids) <= max_length
+        if len(encode(tokenizer, record.messages, record.masked).input_ids) <= MAX_LENGTH
     ]
     target.write_text("".join(kept))
 

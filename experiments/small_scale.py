@@ -1,9 +1,9 @@
 """The papers' claim at our size: does a verifier that reasons and runs code need less data than one that does not?
 
-    python -m experiments.small_scale DATA -o RUN [--sizes 95 285 950] [--rows 100] [--votes 4]
+    python -m experiments.small_scale DATA -o RUN [--sizes 95 285 950] [--rows 100] [--votes 1 4]
 
 The same base, SmolLM2-135M-Instruct, and the same solutions, those of `experiments.embedded`, which makes them if RUN
-has none. At each size four verifiers are trained or taken: generative with code, the same without execution, the same
+has none. At each size there are five verifiers: generative with code, the same without execution, the same
 without code, direct (Yes or No at once), and discriminative (+ or -). Each is measured on held-out planted errors, on
 ProcessBench's GSM8K rows and on MR-GSM8K, at 0.5 and at the threshold that is best on the planted ones.
 
@@ -19,7 +19,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.embedded import MAX_LENGTH, RECIPE, make_data
+from experiments.embedded import KINDS as TRAINED
+from experiments.embedded import RECIPE, make_data
 from experiments.manifest import Manifest
 from genprm.batch import read_results
 from genprm.evaluation import SubsetResult, evaluate_subset
@@ -37,22 +38,17 @@ class Kind(NamedTuple):
 
     name: str
     trained_as: str
-    """Whose adapter it uses."""
-    training: tuple[str, ...]
+    """Whose adapter it uses: a kind of `experiments.embedded`."""
     verifying: tuple[str, ...]
 
 
-GENERATIVE = ("sft",)
 KINDS = (
-    Kind("generative, code", "generative", GENERATIVE, BUDGET),
-    Kind("generative, code not run", "generative", GENERATIVE, (*BUDGET, "--no-execute")),
-    Kind("generative, no code", "generative", GENERATIVE, (*BUDGET, "--no-code")),
-    Kind("direct", "direct", ("discriminative", "--variant", "direct"), ("--style", "direct")),
-    Kind(
-        "discriminative", "signs", ("discriminative", "--variant", "signs"),
-        ("--style", "discriminative", "--prm-format", "rlhflow"),
-    ),
-)  # fmt: skip
+    Kind("generative, code", "genprm", BUDGET),
+    Kind("generative, code not run", "genprm", (*BUDGET, "--no-execute")),
+    Kind("generative, no code", "genprm", (*BUDGET, "--no-code")),
+    Kind("direct", "direct", ("--style", "direct")),
+    Kind("discriminative", "signs", ("--style", "discriminative", "--prm-format", "rlhflow")),
+)
 """The two ablations of the generative one are made at test time, with the same adapter."""
 
 
@@ -66,7 +62,6 @@ class Cell(NamedTuple):
     threshold: float
     at_half: SubsetResult
     at_threshold: SubsetResult
-    tokens_per_row: float
 
 
 def main() -> None:
@@ -99,8 +94,7 @@ def main() -> None:
         for kind in KINDS:
             adapter = place / f"{kind.trained_as}-{size}"
             if not (adapter / "README.md").exists():
-                further = ("--max-length", MAX_LENGTH)
-                manifest.genprm("train", *kind.training, rows, "-o", adapter, *RECIPE, *further)
+                manifest.genprm("train", *TRAINED[kind.trained_as], rows, "-o", adapter, *RECIPE)
             largest = kind is KINDS[0] and size == max(chosen.sizes)
             for votes in chosen.votes if largest else chosen.votes[:1]:
                 cells += measured(manifest, place, kind, size, adapter, files, chosen.rows, votes)
@@ -124,7 +118,6 @@ def measured(
             kind=kind.name, size=size, file=name, votes=votes, threshold=threshold,
             at_half=evaluate_subset([outcome_at(row, 0.5) for row in rows]),
             at_threshold=evaluate_subset([outcome_at(row, threshold) for row in rows]),
-            tokens_per_row=sum(outcome_at(row, 0.5).tokens for row in rows) / len(rows),
         )
         for name, rows in found.items()
     ]  # fmt: skip
@@ -151,7 +144,7 @@ def report(place: Path, cells: Sequence[Cell]) -> None:
                 shown = [interval(half), share(half.error_accuracy), share(half.correct_accuracy), interval(best)]
                 lines.append(
                     f"| {cell.kind} | {cell.size} | {cell.votes} | {' | '.join(shown)} | {cell.threshold:.2f} | "
-                    f"{cell.tokens_per_row:.0f} |"
+                    f"{half.tokens / half.rows:.0f} |"
                 )
         lines += ["", f"![{name}]({name}.png)", ""]
         with picture(place / f"{name}.png", 6, 4) as axes:

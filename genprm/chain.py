@@ -11,8 +11,7 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from genprm.budget import Budget
@@ -46,7 +45,16 @@ class WallTimeError(Exception):
 
 
 class Chain:
-    """The resources of one chain, and what it has cost so far."""
+    """The resources of one chain, and what it has cost so far; a context, at whose end its kernel is destroyed.
+
+    Args:
+        model: who writes.
+        sandbox: where its code runs.
+        budget: what it may cost.
+        sampling: how tokens are drawn.
+        key: makes its random draws its own.
+        shown: is told of a step's segments as they are written.
+    """
 
     def __init__(
         self,
@@ -71,33 +79,13 @@ class Chain:
         self._calls = 0
         self._runs = 0
 
-    @classmethod
-    @asynccontextmanager
-    async def open(
-        cls,
-        model: ModelBackend,
-        sandbox: Sandbox | None,
-        budget: Budget,
-        sampling: Sampling,
-        key: str,
-        shown: Shown | None = None,
-    ) -> AsyncIterator[Chain]:
-        """A chain whose kernel is destroyed at the end.
+    async def __aenter__(self) -> Chain:
+        return self
 
-        Args:
-            model: who writes.
-            sandbox: where its code runs.
-            budget: what it may cost.
-            sampling: how tokens are drawn.
-            key: makes its random draws its own.
-            shown: is told of a step's segments as they are written.
-        """
-        chain = cls(model, sandbox, budget, sampling, key, shown)
-        try:
-            yield chain
-        finally:
-            if chain._session is not None:
-                await chain._session.close()
+    async def __aexit__(self, *_: object) -> None:
+        """Destroy its kernel."""
+        if self._session is not None:
+            await self._session.close()
 
     def pause(self) -> None:
         """Stop the clock: the chain waits for somebody else."""

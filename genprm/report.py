@@ -8,11 +8,9 @@ from importlib import resources
 from pathlib import Path
 
 import jinja2
-from pygments import highlight
-from pygments.formatters import HtmlFormatter
-from pygments.lexers import PythonLexer
 
 from genprm.errors import OutputError
+from genprm.highlighting import code_styles, python
 from genprm.records import NO_ERROR, OutputRow, Segment, SegmentKind, StepVerification, Verdict, Verification
 
 
@@ -20,8 +18,7 @@ def render_report(rows: Sequence[OutputRow], title: str) -> str:
     """The page as text. Everything in the rows is escaped: it was written by a model, or by its code."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(resources.files("genprm").joinpath("templates/report.html").read_text())
-    light = HtmlFormatter(style="friendly", cssclass="code")
-    dark = HtmlFormatter(style="github-dark", cssclass="code")
+    styles = code_styles()
     return template.render(
         title=title,
         rows=rows,
@@ -30,10 +27,10 @@ def render_report(rows: Sequence[OutputRow], title: str) -> str:
         NO_ERROR=NO_ERROR,
         color=_color,
         mark=_mark,
-        python=lambda code: highlight(code, PythonLexer(), light),
+        python=python,
         outcome=_outcome,
-        code_light=light.get_style_defs(".code"),
-        code_dark=dark.get_style_defs(".code"),
+        code_light=styles.light,
+        code_dark=styles.dark,
     )
 
 

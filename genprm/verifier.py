@@ -300,7 +300,7 @@ class AsyncVerifier:
 
     def _begin(self, solution: Solution, style: Style, vote: int, given: int, watch: Watch | None) -> OpenChain:
         key = f"{solution.id}/{vote}"
-        begin = partial(Chain.open, self.model, self.sandbox, self.budget, self._sampling, key)
+        begin = partial(Chain, self.model, self.sandbox, self.budget, self._sampling, key)
         return OpenChain(solution, style, begin, self._chains, given, vote, watch)
 
 

@@ -136,7 +136,7 @@ class Synthesizer:
         sampling = Sampling(temperature=self._options.temperature, seed=self._options.seed)
         key = f"{solution.id}/{number}"
         try:
-            async with Chain.open(self._model, self._sandbox, self._options.budget, sampling, key) as chain:
+            async with Chain(self._model, self._sandbox, self._options.budget, sampling, key) as chain:
                 try:
                     found = await self._write(chain, solution)
                 except (WallTimeError, ContextFullError):

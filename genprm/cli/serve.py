@@ -14,6 +14,7 @@ from genprm.cli.shared import say
 from genprm.errors import ConfigError
 from genprm.extras import require
 from genprm.options import RunOptions, open_verifier
+from genprm.serve import LIBRARIES
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 serve_app = typer.Typer(help="Verify over HTTP.", invoke_without_command=True)
@@ -47,7 +48,7 @@ def serve(
     if context.invoked_subcommand is not None:
         return
     with shared.refusing():
-        require("serve", ("fastapi", "uvicorn", "prometheus_client"))
+        require("serve", LIBRARIES)
         from genprm.serve.app import ServeSettings
         from genprm.serve.keys import read_keys
         from genprm.serve.server import listen

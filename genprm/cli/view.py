@@ -11,6 +11,7 @@ import typer
 from genprm.cli import shared
 from genprm.cli.shared import say
 from genprm.extras import require
+from genprm.serve import LIBRARIES
 
 HOST = "127.0.0.1"
 
@@ -25,7 +26,7 @@ def view(
     Exit status 0: it was asked to end (Ctrl-C, SIGTERM). 2: it could not begin.
     """
     with shared.refusing():
-        require("serve", ("fastapi", "uvicorn", "prometheus_client"))
+        require("serve", LIBRARIES)
         from genprm.serve.server import listen
         from genprm.viewer.index import RowIndex
         from genprm.viewer.pages import create_viewer

@@ -55,22 +55,20 @@ def _is_not_blank(text: str) -> str:
 Step = Annotated[Text, Field(min_length=1), AfterValidator(_is_not_blank)]
 
 
-class VerifyRequest(Wanted, Solution):
-    """One row, as in a file for ``genprm verify``, and how to verify it."""
+class ScoreRow(Solution):
+    """A row, as in a file for ``genprm verify``."""
+
+    id: Text = "solution"
+    steps: tuple[Step, ...] = Field(min_length=1, max_length=MAX_STEPS)
+
+
+class VerifyRequest(Wanted, ScoreRow):
+    """One row, and how to verify it."""
 
     model_config = ConfigDict(extra="ignore", json_schema_extra={"examples": [EXAMPLE]})
 
-    id: Text = "solution"
-    steps: tuple[Step, ...] = Field(min_length=1, max_length=MAX_STEPS)
     stream: bool = False
     """Send everything as it is written, as server-sent events."""
-
-
-class ScoreRow(Solution):
-    """A row of a batch."""
-
-    id: Text = "solution"
-    steps: tuple[Step, ...] = Field(min_length=1, max_length=MAX_STEPS)
 
 
 class ScoreRequest(Wanted):

@@ -40,7 +40,7 @@ from genprm.serve.errors import (
 )
 from genprm.serve.events import EventResponse, Stream
 from genprm.serve.metrics import Metrics
-from genprm.serve.middleware import RequestMiddleware, log, refusal
+from genprm.serve.middleware import CLIENT_GONE, RequestMiddleware, log, refusal
 from genprm.tasks import gather_all
 from genprm.verifier import AsyncVerifier
 from genprm.viewer.pages import add_static, live_router
@@ -76,7 +76,7 @@ _STATUS: dict[type[Exception], tuple[int, str]] = {
     TooManyError: (413, "too_many_rows"),
     OwnDeadlineError: (408, "deadline"),
     DeadlineError: (504, "deadline"),
-    GoneError: (499, "client_gone"),
+    GoneError: (CLIENT_GONE, "client_gone"),
     UnscoredError: (502, "unscored"),
     VerificationError: (502, "verification_failed"),
     ConfigError: (422, "invalid"),
@@ -181,10 +181,9 @@ class Service:
     async def verify(self, request: Request, row: VerifyRequest) -> Response:
         """See the route."""
         self._check(row)
-        solution = _solution(row)
         if not row.stream:
             with self._admission.admit(1):
-                found = await _while_connected(request, self._in_time(row, self._one(solution, row.plan)))
+                found = await _while_connected(request, self._in_time(row, self._one(row, row.plan)))
             return Response(found.model_dump_json(), media_type="application/json")
         place = ExitStack()
         place.enter_context(self._admission.admit(1))
@@ -193,7 +192,7 @@ class Service:
         async def work() -> None:
             with place:
                 try:
-                    found = await self._in_time(row, self._one(solution, row.plan, stream))
+                    found = await self._in_time(row, self._one(row, row.plan, stream))
                 except Exception as error:  # noqa: BLE001 - the status is sent already: it is told in the stream
                     status, fault = _fault(error)
                     log("failed", id=request.state.request_id, status=status, error=_described(error))
@@ -206,10 +205,9 @@ class Service:
     async def score(self, request: Request, batch: ScoreRequest) -> ScoreResponse:
         """See the route."""
         self._check(batch)
-        rows = [_solution(row) for row in batch.rows]
-        request.state.notes["rows"] = len(rows)
-        with self._admission.admit(len(rows)):
-            results = await _while_connected(request, self._scores(rows, batch))
+        request.state.notes["rows"] = len(batch.rows)
+        with self._admission.admit(len(batch.rows)):
+            results = await _while_connected(request, self._scores(batch.rows, batch))
         return ScoreResponse(model=self._model.name, style=self._verifier.style.name, results=results)
 
     async def reward(self, request: Request, asked: RewardRequest) -> RewardResponse:
@@ -272,10 +270,6 @@ class Service:
             )  # fmt: skip
 
         return tuple(await gather_all(one(row) for row in rows))
-
-
-def _solution(row: Solution) -> Solution:
-    return Solution.model_validate(row.model_dump(include=set(Solution.model_fields)))
 
 
 async def _while_connected(request: Request, work: Awaitable[T]) -> T:

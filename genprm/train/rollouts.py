@@ -110,7 +110,7 @@ async def roll_out(
         ModelError: the model failed.
         SandboxUnavailableError: no code can be run any more.
     """
-    async with Chain.open(model, sandbox, budget, sampling, key) as chain:
+    async with Chain(model, sandbox, budget, sampling, key) as chain:
         turn = Turn(chain, question.messages, question.step)
         chance = random.Random(hashlib.sha256(f"{sampling.seed}/{key}".encode()).digest())
         score = None

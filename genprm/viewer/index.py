@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from genprm.errors import InputError
-from genprm.records import NO_ERROR
+from genprm.records import NO_ERROR, Verdict
 
 PAUSE = 0.0005
 """Seconds after every few rows, in which pages are made: they must not wait for the whole pass."""
@@ -255,4 +255,4 @@ def _first_error(row: dict[str, Any]) -> int | None:
 
 def _disagrees(step: dict[str, Any]) -> bool:
     scores = [vote.get("score") for vote in step.get("votes") or ()]
-    return len({score >= 0.5 for score in scores if score is not None}) > 1
+    return len({Verdict.of(score) for score in scores if score is not None}) > 1

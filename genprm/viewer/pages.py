@@ -9,13 +9,13 @@ from urllib.parse import urlencode
 import jinja2
 from fastapi import APIRouter, FastAPI, Query, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
-from pygments.formatters import HtmlFormatter
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 
+from genprm.highlighting import code_styles, python
 from genprm.viewer.index import Filter, RowIndex
-from genprm.viewer.shown import color, shown_row
+from genprm.viewer.shown import ShownRow, color, shown_row
 
 PAGE = 50
 """Rows of a page."""
@@ -39,8 +39,7 @@ def add_static(app: FastAPI) -> None:
 
     @app.get("/code.css", include_in_schema=False)
     async def code_css() -> Response:
-        light = HtmlFormatter(style="friendly").get_style_defs(".code")
-        dark = HtmlFormatter(style="github-dark").get_style_defs(".code")
+        light, dark = code_styles()
         css = f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n.code {{ background: none; }}\n"
         return Response(css, media_type="text/css")
 
@@ -102,7 +101,7 @@ def rows_router(indexes: Sequence[RowIndex]) -> APIRouter:
         return _page(
             "rows.html", title=_names(indexes)[0], names=_names(indexes), index=index,
             other=indexes[1] if len(indexes) == 2 else None,
-            rows=[shown_row(number, index.row(number), index.facts[number]) for number in numbers],
+            rows=[_shown(index, number) for number in numbers],
             others=[_other(indexes, index.facts[number].id) for number in numbers],
             found=found, page=page, pages=max(1, -(-found // PAGE)), at=at, wanted=wanted, reason=reason, text=text,
             filters=list(Filter),
@@ -118,7 +117,7 @@ def rows_router(indexes: Sequence[RowIndex]) -> APIRouter:
         _check(index, number)
         return _page(
             "row.html", title=f"{index.facts[number].id}, {index.path.name}", names=_names(indexes), index=index,
-            row=shown_row(number, index.row(number), index.facts[number]),
+            row=_shown(index, number),
             other=_other(indexes, index.facts[number].id), other_index=indexes[1] if len(indexes) == 2 else None,
         )  # fmt: skip
 
@@ -140,10 +139,14 @@ def differing(index: RowIndex, other: RowIndex) -> list[int]:
     return sorted(range(len(index)), key=rank)
 
 
-def _other(indexes: Sequence[RowIndex], id: str) -> Any:
+def _shown(index: RowIndex, number: int) -> ShownRow:
+    return shown_row(number, index.row(number), index.facts[number])
+
+
+def _other(indexes: Sequence[RowIndex], id: str) -> ShownRow | None:
     if len(indexes) < 2 or (number := indexes[1].number_of(id)) is None:
         return None
-    return shown_row(number, indexes[1].row(number), indexes[1].facts[number])
+    return _shown(indexes[1], number)
 
 
 def _check(index: RowIndex, number: int) -> None:
@@ -173,4 +176,4 @@ _TEMPLATES = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_TEMPLATES.globals.update(color=color, named=_named)
+_TEMPLATES.globals.update(color=color, named=_named, python=python)

@@ -5,11 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from markupsafe import Markup
-from pygments import highlight
-from pygments.formatters import HtmlFormatter
-from pygments.lexers import PythonLexer
-
 from genprm.viewer.index import Facts, Kind
 
 MOST = 20_000
@@ -21,8 +16,6 @@ class ShownText(NamedTuple):
 
     kind: str
     text: str
-    code: Markup | None
-    """Highlighted, if it is Python."""
     outcome: str
     """How a run went."""
 
@@ -158,9 +151,8 @@ def _number(value: Any) -> float | None:
 
 def _part(segment: dict[str, Any]) -> ShownText:
     kind, text, run = str(segment.get("kind")), cut(str(segment.get("text"))), segment.get("run")
-    code = Markup(highlight(text, PythonLexer(), HtmlFormatter(cssclass="code"))) if kind == "code" else None
     outcome = f"{str(run.get('status')).replace('_', ' ')}, {1000 * (run.get('duration') or 0):.0f} ms" if run else ""
-    return ShownText(kind=kind, text=text, code=code, outcome=outcome)
+    return ShownText(kind=kind, text=text, outcome=outcome)
 
 
 def _ended(step: dict[str, Any]) -> str:
