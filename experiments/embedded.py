@@ -1,6 +1,6 @@
-"""The recipe of the embedded verifier, and of the two baselines that do not reason, on the same solutions.
+"""The recipe of the embedded verifier, and of baselines on the same solutions: one without code, two that do not reason.
 
-    python -m experiments.embedded DATA -o RUN [--only genprm|taught|direct|signs]
+    python -m experiments.embedded DATA -o RUN [--only genprm|taught|thinkprm|direct|signs]
 
 Worked solutions of GSM8K's training split and of our own families get planted errors (`genprm synth plant`), reworded;
 the records train a LoRA adapter for SmolLM2-135M-Instruct (`genprm train`), RUN/genprm. On other problems it then
@@ -49,6 +49,7 @@ OWN = ("--style", "genprm-step", "--filter", "labels", "--right-per-wrong", "2",
 KINDS = {
     "genprm": ("sft",),
     "taught": ("sft",),
+    "thinkprm": ("sft",),
     "direct": ("discriminative", "--variant", "direct"),
     "signs": ("discriminative", "--variant", "signs"),
 }
@@ -74,7 +75,22 @@ def main() -> None:
             if not (data / "README.md").exists():
                 source = run / "own-data" / "input.jsonl"
                 manifest.genprm("synth", source, "-o", data, *OWN, "--tries", 1, "--adapter", run / "genprm")
+        if kind == "thinkprm":
+            data = make_chains(run)
         manifest.genprm("train", *KINDS[kind], data, "-o", run / kind, *RECIPE, *further)
+
+
+def make_chains(run: Path) -> Path:
+    """The solutions that are trained on, with ThinkPRM's chains in place of code."""
+    folder, chains = run / "chains-data", run / "chains.jsonl"
+    if not (folder / "README.md").exists():
+        options = (*_planting("train"), "--style", "thinkprm")
+        Manifest(run / "manifest.json").genprm("synth", "plant", run / "train.jsonl", "-o", folder, *options)
+    if not chains.exists():
+        wanted = {record.id for record in read_records(str(run / "fitting.jsonl"))}
+        records = [record for record in read_records(str(folder / "train.jsonl")) if record.id in wanted]
+        chains.write_text("".join(record.model_dump_json() + "\n" for record in records))
+    return chains
 
 
 def make_data(data: Path, run: Path) -> Path:
@@ -85,13 +101,11 @@ def make_data(data: Path, run: Path) -> Path:
     source = data / "gsm8k/train.jsonl"
     manifest.inputs([str(source), *evaluation])
     lines = source.read_text().splitlines(keepends=True)
-    for name, rows, families, seed in (
-        ("train", lines[slice(*TRAIN_ROWS)], TRAIN_FAMILIES, 0),
-        ("own", lines[slice(*OWN_ROWS)], OWN_FAMILIES, OWN_SEED),
-        ("dev", lines[-DEV_ROWS:], DEV_FAMILIES, DEV_SEED),
-    ):
+    for name, rows in (
+        ("train", lines[slice(*TRAIN_ROWS)]), ("own", lines[slice(*OWN_ROWS)]), ("dev", lines[-DEV_ROWS:])
+    ):  # fmt: skip
         (run / f"{name}.jsonl").write_text("".join(rows))
-        options = ["--errors", "1", "--no-balance", "--reword", "--families", str(families), "--seed", str(seed)]
+        options = _planting(name)
         spared = [part for file in evaluation for part in ("--decontaminate", file)]
         if not (run / f"{name}-data" / "README.md").exists():
             manifest.genprm("synth", "plant", run / f"{name}.jsonl", "-o", run / f"{name}-data", *options, *spared)
@@ -99,6 +113,14 @@ def make_data(data: Path, run: Path) -> Path:
     if not fitting.exists():
         keep_fitting(run / "train-data" / "train.jsonl", fitting)
     return fitting
+
+
+def _planting(name: str) -> tuple[str, ...]:
+    """How errors are planted in a part of the data."""
+    families, seed = {
+        "train": (TRAIN_FAMILIES, 0), "own": (OWN_FAMILIES, OWN_SEED), "dev": (DEV_FAMILIES, DEV_SEED)
+    }[name]  # fmt: skip
+    return ("--errors", "1", "--no-balance", "--reword", "--families", str(families), "--seed", str(seed))
 
 
 def keep_fitting(source: Path, target: Path) -> None:

@@ -13,12 +13,14 @@ from genprm.models.base import Completion, FinishReason, Message, ModelBackend, 
 from genprm.records import NO_ERROR
 from rationale_synth.consensus import Reason
 from rationale_synth.critique import MARK, critique_messages
-from rationale_synth.planted import CONSTANTS, Planted, numbers
+from rationale_synth.planted import CONSTANTS, Check, Planted, numbers
+from rationale_synth.thinkprm import chain_messages
+from rationale_synth.worked import evaluate, shown
 
 _PART = "\x1e"
 _SOURCE = 'The problem says: "{}" '
-_CLAIM = "So it must be {}. The paragraph says {}."
-_PROSE = "The paragraph computes nothing. Its numbers must be known."
+_CLAIM = "So it must be {work}. The {part} says {claim}."
+_PROSE = "The {part} computes nothing. Its numbers must be known."
 _LEAP = " Nothing before this leads to that answer."
 _AGREES = "The paragraph agrees."
 _DISAGREES = "The paragraph does not agree: it is wrong."
@@ -30,21 +32,22 @@ FAULTS = (
 
 
 class GoldCritic(ModelBackend):
-    """Writes the rationales of these solutions.
+    """Writes the rationales of these solutions: critiques with code, and ThinkPRM's chains, without any.
 
     Args:
         solutions: what it will be asked about.
-        fault: what is to be wrong with its rationales.
+        fault: what is to be wrong with its critiques.
     """
 
     name = "planted"
     concurrency = 64
 
     def __init__(self, solutions: Iterable[Planted], fault: Reason | None = None) -> None:
-        self._parts = {
-            critique_messages(solution.problem, solution.steps)[-1]["content"]: _parts(solution, fault)
-            for solution in solutions
-        }
+        self._parts: dict[str, list[str]] = {}
+        for solution in solutions:
+            problem, steps = solution.problem, solution.steps
+            self._parts[critique_messages(problem, steps)[-1]["content"]] = _parts(solution, fault)
+            self._parts[chain_messages(problem, steps)[-1]["content"]] = [_chain(solution)]
 
     async def complete(
         self, prompt: str, *, stop: Sequence[str], max_tokens: int, logprobs: int = 0, n: int = 1, sampling: Sampling
@@ -93,12 +96,8 @@ def _named(solution: Planted, fault: Reason | None) -> int:
 
 
 def _section(solution: Planted, index: int, fault: Reason | None) -> str:
-    checks = solution.checks[index] if index < len(solution.checks) else ()
-    sources = dict.fromkeys(sentence for check in checks for sentence in check.sources)
-    analysis = "".join(map(_SOURCE.format, sources))
-    analysis += " ".join(_CLAIM.format(check.work, check.claim) for check in checks) or _PROSE
-    if index == solution.label and solution.is_leap:
-        analysis += _LEAP
+    checks = _checks(solution, index)
+    analysis = _analysis(solution, index, "paragraph", [check.work for check in checks])
     code = "\n".join(check.code for check in checks) or _known_numbers(solution, index)
     reflection = _DISAGREES if index == solution.label else _AGREES
     # The part ends where the block is closed: that is the stop string, which the loop writes itself.
@@ -107,6 +106,37 @@ def _section(solution: Planted, index: int, fault: Reason | None) -> str:
     if fault is Reason.FORGED_OUTPUT and index == 0:
         text += f"{MARK}\n\n```\nTrue\n```\n"
     return text + "\n"
+
+
+def _chain(solution: Planted) -> str:
+    """ThinkPRM's chain: what a step must be is worked out in its words."""
+    last = len(solution.steps) if solution.label == NO_ERROR else solution.label + 1
+    text = ""
+    for index in range(last):
+        analysis = _analysis(solution, index, "step", list(map(_worked_out, _checks(solution, index))))
+        word = "incorrect" if index == solution.label else "correct"
+        text += f"\nStep {index + 1}: {analysis} The step is \\boxed{{{word}}}"
+    return text
+
+
+def _checks(solution: Planted, index: int) -> tuple[Check, ...]:
+    return solution.checks[index] if index < len(solution.checks) else ()
+
+
+def _analysis(solution: Planted, index: int, part: str, works: Sequence[str]) -> str:
+    """What the problem gives for a step, and what its claims must be."""
+    checks = _checks(solution, index)
+    text = "".join(map(_SOURCE.format, dict.fromkeys(sentence for check in checks for sentence in check.sources)))
+    claims = (_CLAIM.format(work=work, part=part, claim=check.claim) for work, check in zip(works, checks, strict=True))
+    text += " ".join(claims) or _PROSE.format(part=part)
+    return text + _LEAP if index == solution.label and solution.is_leap else text
+
+
+def _worked_out(check: Check) -> str:
+    """What a claim must be, with its value where it is plain arithmetic."""
+    value = evaluate(check.work, ())
+    found = None if value is None else shown(value)
+    return check.work if found in (None, check.work) else f"{check.work} = {found}"
 
 
 def _known_numbers(solution: Planted, index: int) -> str:

@@ -23,6 +23,11 @@ _SHAPE = (
 _VERDICT = re.compile(r"\\boxed\{\s*(?:\\text\{\s*)?(correct|incorrect)\s*\}?\s*\}")
 
 
+def chain_messages(problem: str, steps: Sequence[str]) -> list[Message]:
+    """What a model is asked for a chain."""
+    return [{"role": "user", "content": f"{asked(problem, steps)}\n\n{_SHAPE}"}]
+
+
 async def write_chain(chain: Chain, problem: str, steps: Sequence[str]) -> str | Reason:
     """Let the model verify a solution in one go; returns what it wrote.
 
@@ -30,9 +35,8 @@ async def write_chain(chain: Chain, problem: str, steps: Sequence[str]) -> str |
         WallTimeError: the chain's time is up.
         ModelError: the model failed, or its context is full.
     """
-    messages: list[Message] = [{"role": "user", "content": f"{asked(problem, steps)}\n\n{_SHAPE}"}]
     most = chain.budget.step_tokens * len(steps)
-    written = await chain.write(chain.render(messages, START), [QUESTION], most)
+    written = await chain.write(chain.render(chain_messages(problem, steps), START), [QUESTION], most)
     if written.finish_reason is FinishReason.LENGTH:
         return Reason.TOO_LONG
     return START + written.text

@@ -71,6 +71,7 @@ class Sandbox:
         self.capacity = sessions
         """How many sessions may be open at once."""
         self._slots = asyncio.Semaphore(sessions)
+        self._busy = 0
         self._servers: list[KernelServer] = []
         self._starting = asyncio.Lock()
         # An engine that is asked for many containers at once takes longer for each of them.
@@ -123,13 +124,13 @@ class Sandbox:
         Raises:
             SandboxError: no kernel could be had.
         """
-        await self._slots.acquire()
+        await self._occupy()
         try:
             session = await self._take() or await self._open()
         except BaseException:
-            self._slots.release()
+            self._vacate()
             raise
-        session.on_close = self._slots.release
+        session.on_close = self._vacate
         self._fill()
         return session
 
@@ -151,8 +152,8 @@ class Sandbox:
 
     @property
     def busy(self) -> int:
-        """How many sessions are open right now."""
-        return max(0, sum(server.kernels for server in self._servers) - len(self._ready))
+        """How many sessions are open, or being opened for somebody, right now."""
+        return self._busy
 
     @property
     def servers(self) -> list[KernelServer]:
@@ -163,15 +164,15 @@ class Sandbox:
 
     async def branch(self, origin: Session, seed: int | None) -> Session:
         """See `Session.fork`."""
-        await self._slots.acquire()
+        await self._occupy()
         try:
             answer = await origin.ask_to_fork(seed)
             origin.server.kernels += 1
             session = await self._connect(origin.server, answer["kernel"], answer["key"])
         except BaseException:
-            self._slots.release()
+            self._vacate()
             raise
-        session.on_close = self._slots.release
+        session.on_close = self._vacate
         return session
 
     async def discard(self, session: Session) -> None:
@@ -187,6 +188,14 @@ class Sandbox:
             await server.request("kill", kernel=session.name)
 
     # Kernels
+
+    async def _occupy(self) -> None:
+        await self._slots.acquire()
+        self._busy += 1
+
+    def _vacate(self) -> None:
+        self._busy -= 1
+        self._slots.release()
 
     async def _take(self) -> Session | None:
         """A kernel that is ready, if there is one."""

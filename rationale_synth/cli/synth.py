@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from genprm.budget import Budget
 from genprm.cli import shared
 from genprm.cli.shared import EXIT_UNSCORED, say
+from genprm.errors import ConfigError
 from genprm.extras import require
 from genprm.models.base import ModelBackend
 from genprm.options import ModelOptions, open_sandbox
@@ -130,18 +131,23 @@ def plant(
     families: Annotated[
         int, typer.Option(min=0, help="Problems of our own families beside them: algebra, counting, geometry ...")
     ] = 0,
+    style: Annotated[
+        SynthStyle, typer.Option(help="How a rationale is written: genprm, with code, or thinkprm, without.")
+    ] = SynthStyle.GENPRM,
     reword: Annotated[bool, typer.Option("--reword", help="Put the solutions as language models write them.")] = False,
     decontaminate: Decontaminate = None,
     sandbox: shared.SandboxOption = "docker",
     seed: shared.Seed = 0,
     limit: Annotated[int | None, typer.Option(help="Only the first rows.")] = None,
 ) -> None:
-    """Training data without a model: plant errors in worked solutions, with rationales whose code exposes them.
+    """Training data without a model: plant errors in worked solutions, with rationales that expose them.
 
     Exit status as for `genprm synth rationales`.
     """
     with shared.refusing():
         require("data", LIBRARIES)
+        if style is SynthStyle.GENPRM_STEP:
+            raise ConfigError("--style: expected genprm or thinkprm, for planted errors")
         solutions, unusable = worked_solutions(source, limit)
         if unusable:
             say(f"{unusable} of {unusable + len(solutions)} solutions cannot be worked out anew, and are left out")
@@ -154,7 +160,7 @@ def plant(
         planted = list(kept)
         if decontaminate:
             say(f"{kept.dropped} solutions are of problems in an evaluation file, and are left out")
-        options = SynthOptions(tries=1, balance=balance, seed=seed)
+        options = SynthOptions(style=style, tries=1, balance=balance, seed=seed)
         mark = take_input(map(labelled, planted), output)
         folder = open_synth_run(output, options, GoldCritic.name, mark)
 

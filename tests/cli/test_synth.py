@@ -69,6 +69,11 @@ def test_planted_data(cli: Cli, tmp_path: Path):
     assert "1 of 5 solutions cannot be worked out anew" in done.stderr
     records = [json.loads(line) for line in (tmp_path / "data" / "train.jsonl").read_text().splitlines()]
     assert sum(record["label"] == -1 for record in records) == sum(record["label"] == 0 for record in records) == 4
+    done = cli("synth", "plant", "worked.jsonl", "-o", "chains", "--style", "thinkprm")  # without a sandbox
+    assert done.returncode == 0, done.stderr
+    chains = [json.loads(line) for line in (tmp_path / "chains" / "train.jsonl").read_text().splitlines()]
+    assert [(each["id"], each["label"]) for each in chains] == [(each["id"], each["label"]) for each in records]
+    assert all("Is the solution correct?" in chain["messages"][-1]["content"] for chain in chains)
 
 
 def test_planted_data_of_our_own_families_in_other_words(cli: Cli, tmp_path: Path):
@@ -142,6 +147,7 @@ def test_rationales_for_a_label_run_killed_on_the_way(cli: Cli, run_folder: Path
         (["run", "--backend", "scripted"], "--backend scripted needs --model"),
         (["run", "--filter", "labels"], "--filter labels goes with --style genprm-step only"),
         (["plant", "nowhere.jsonl"], "nowhere.jsonl: No such file"),
+        (["plant", "nowhere.jsonl", "--style", "genprm-step"], "--style: expected genprm or thinkprm, for planted"),
     ],
 )
 def test_wrong_input(cli: Cli, run_folder: Path, tmp_path: Path, arguments: list[str], message: str):

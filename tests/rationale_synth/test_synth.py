@@ -18,9 +18,10 @@ from genprm.errors import InputError, ModelError
 from genprm.models.base import Completion, ModelBackend
 from genprm.models.scripted import Rule as ScriptRule
 from genprm.models.scripted import ScriptedModel
-from genprm.records import NO_ERROR, Segment, SegmentKind
+from genprm.records import NO_ERROR, Segment, SegmentKind, StopReason, Verdict
 from genprm.styles.genprm import ANALYZE, JUDGEMENT, JUDGEMENT_END, VERIFY
 from genprm.styles.thinkprm import asked
+from genprm.styles.thinkprm import read_chain as read_verified
 from rationale_synth.consensus import Filter, Reason, balanced, disagreement
 from rationale_synth.critique import Critique, critique_messages, read_critique
 from rationale_synth.families import family_plants
@@ -37,7 +38,7 @@ from rationale_synth.thinkprm import read_chain
 from rationale_synth.transcript import Transcript, genprm_transcript
 from rationale_synth.validate import labelled, plants, validate, worked_solutions
 from rationale_synth.voice import voiced
-from rationale_synth.worked import read_worked
+from rationale_synth.worked import evaluate, read_worked, shown
 from sandbox import Sandbox, SandboxLostError
 
 SOLUTIONS, _ = worked_solutions(None)
@@ -223,6 +224,26 @@ async def test_what_is_kept_says_what_the_model_did_not_write(local_sandbox: San
     assert masked.count(JUDGEMENT) == masked.count(JUDGEMENT_END) == judged
     assert masked.count(VERIFY) == len(outputs)
     assert all(text.count("[Code Output]") == 1 for text in answers if "```python" in text)
+
+
+async def test_planted_errors_as_thinkprm_chains():
+    """Without a sandbox: in these the right value stands in words, and the chain ends with the first error."""
+    options = SynthOptions(tries=1, style=SynthStyle.THINKPRM)
+    for planted in PLANTED:
+        kept = (await synthesize(GoldCritic([planted]), None, planted, options)).kept
+        assert kept is not None
+        assert [message.role for message in kept.messages] == ["user", "assistant"]
+        chain = kept.messages[1].content
+        verdicts = [vote.verdict for vote in read_verified(chain, len(planted.steps), StopReason.JUDGED)]
+        judged = len(planted.steps) if planted.label == NO_ERROR else planted.label
+        wrong = [] if planted.label == NO_ERROR else [Verdict.INCORRECT]
+        assert verdicts[: judged + 1] == [Verdict.CORRECT] * judged + wrong
+        assert chain.endswith(" Yes" if planted.label == NO_ERROR else " No")
+        if planted.kind is Kind.ARITHMETIC_SLIP:
+            [check] = planted.checks[planted.label]
+            value = evaluate(check.work, ())
+            assert value is not None
+            assert f"{check.work} = {shown(value)}. The step says {check.claim}." in chain
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -472,6 +472,7 @@ async def test_ready_kernels_are_fresh_and_made_anew(local_sandbox: Sandbox):
         assert len(seen) == 6
         async with asyncio.timeout(10):
             while box.ready < 2:
+                assert box.busy == 0  # a kernel that is only being got ready is in nobody's hands
                 await asyncio.sleep(0.01)
 
 
