@@ -1,4 +1,4 @@
-"""The recipe of the embedded verifier, and of baselines on the same solutions: one without code, two that do not reason.
+"""The recipe of the embedded verifier, and of baselines on the same solutions: without code, and without any reasoning.
 
     python -m experiments.embedded DATA -o RUN [--only genprm|taught|thinkprm|direct|signs]
 
