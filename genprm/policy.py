@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from genprm.errors import ModelError
 from genprm.models.base import Completion, Message, ModelBackend, Sampling
 from genprm.priority import Priority, PrioritySlots
+from genprm.records import as_text
 
 CALL_SECONDS = 3600.0
 """Most seconds for one call, however long its queue at the server."""
@@ -71,4 +72,5 @@ class Policy:
                 raise ModelError(f"{self.model.name}: no answer within {CALL_SECONDS:.0f} s") from error
         self.completions += n
         self.tokens += sum(completion.completion_tokens for completion in done)
-        return done
+        # What a policy writes becomes a solution, which may not hold everything that a model can write.
+        return [completion.model_copy(update={"text": as_text(completion.text)}) for completion in done]

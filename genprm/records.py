@@ -33,6 +33,11 @@ def _encodable(text: str) -> str:
 Text = Annotated[str, AfterValidator(_encodable)]
 
 
+def as_text(written: str) -> str:
+    """``written`` as a `Text`: what is no character is replaced by U+FFFD."""
+    return "".join("\ufffd" if char == "\0" or "\ud800" <= char <= "\udfff" else char for char in written)
+
+
 class Record(BaseModel):
     """Base of all records."""
 

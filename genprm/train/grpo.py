@@ -34,7 +34,7 @@ from genprm.train.recipes import WINDOW, GRPORecipe
 from genprm.train.record import read_records
 from genprm.train.rollouts import Question, Rollout, balanced, questions, roll_out
 from genprm.train.tasks import Task
-from genprm.train.trainer import LIBRARIES, common_arguments, finish, quiet, train_to_the_end
+from genprm.train.trainer import LIBRARIES, common_arguments, finish, in_bfloat16, quiet, train_to_the_end
 from sandbox import Sandbox
 
 REWARD_PLOT = "reward.png"
@@ -110,7 +110,7 @@ def train_grpo(
     with open_train_folder(folder, config) as place, _rollouts(base, options, sandbox, parts, say) as rollouts:
         begun = time.monotonic()
         trainer = _trainer(base, options, machine, micro_batches, place, rollouts)
-        train_to_the_end(trainer, place.last_checkpoint, say)
+        train_to_the_end(trainer, options, place.last_checkpoint, say)
         measured = _measured(trainer, rollouts, count, options, time.monotonic() - begun)
         if trainer.is_world_process_zero():
             _save(trainer, base, place, config, measured)
@@ -235,7 +235,7 @@ def _writer(model: Any, mixed: bool) -> Iterator[Any]:
     import torch
 
     if not torch.cuda.is_available():
-        yield deepcopy(model).merge_and_unload().to(torch.bfloat16 if mixed else torch.float32).eval()
+        yield deepcopy(model).merge_and_unload().to(torch.bfloat16 if in_bfloat16(mixed) else torch.float32).eval()
         return
     training, attention = model.training, model.config._attn_implementation
     model.eval()

@@ -67,7 +67,7 @@ def train(
     with open_train_folder(folder, config) as place:
         begun = time.monotonic()
         trainer = _trainer(base, options, machine, place, *parts)
-        train_to_the_end(trainer, place.last_checkpoint, say)
+        train_to_the_end(trainer, options, place.last_checkpoint, say)
         measured = _measured(trainer, parts, time.monotonic() - begun)
         if trainer.is_world_process_zero():
             _save(trainer, base, place, options, config, measured)

@@ -73,6 +73,13 @@ def sum_words(result: SearchResult) -> int:
     return sum(len("\n\n".join(candidate.steps).split()) for candidate in result.candidates)
 
 
+async def test_a_policy_may_write_what_is_no_text(checker: AnswerChecker):
+    hunt = search(checker, ScriptedModel([Line(one_of=(GOOD.replace("So", "So\0\ud800"), BAD))]), judge_by("something"))
+    await best_of_n(hunt, n=2, rule=Rule.BEST)
+    result = await hunt.result("bon")
+    assert (result.answer, result.solution[0]) == ("42", "So\ufffd\ufffd 6 times 7 is forty-two.")
+
+
 async def test_majority_needs_no_score(checker: AnswerChecker):
     hunt = search(checker, ScriptedModel([Line(one_of=(BAD, GOOD, BAD))]), lambda _: Line(choice={"Perhaps": 1.0}))
     await best_of_n(hunt, n=6, rule=Rule.MAJORITY)

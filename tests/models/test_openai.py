@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
-import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from genprm.errors import ContextFullError, ModelError, ModelUnavailableError
 from genprm.models.base import FinishReason, Sampling
 from genprm.models.openai_backend import OpenAIModel
 from genprm.styles import Direct, Judge
+from tests.http_peer import Answer, http_peer
 
 LOGPROBS = {
     "tokens": ["Yes"],
@@ -36,15 +34,14 @@ class Peer:
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
+        self.headers: list[Mapping[str, str]] = []
         self.times: list[float] = []
-        self.answers: list[tuple[Any, ...]] = []
-        """(status, content), and with them, if need be, headers."""
+        self.answers: list[Answer] = []
         self.served = ["served"]
         self.forces = False
         """Whether it draws the token it is told to, as vLLM does."""
 
-    def answer(self, body: dict[str, Any]) -> tuple[Any, ...]:
+    def answer(self, body: dict[str, Any]) -> Answer:
         self.bodies.append(body)
         self.times.append(time.monotonic())
         if self.answers:
@@ -82,30 +79,15 @@ def echo(prompt: list[int]) -> dict[str, Any]:
 def peer() -> Iterator[tuple[Peer, str]]:
     state = Peer()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self._send(200, {"data": [{"id": name} for name in state.served]})
+    def get() -> Answer:
+        return 200, {"data": [{"id": name} for name in state.served]}
 
-        def do_POST(self) -> None:
-            state.headers.append(dict(self.headers))
-            self._send(*state.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+    def post(body: dict[str, Any], headers: Mapping[str, str]) -> Answer:
+        state.headers.append(headers)
+        return state.answer(body)
 
-        def _send(self, status: int, content: object, headers: dict[str, str] | None = None) -> None:
-            data = content if isinstance(content, bytes) else json.dumps(content).encode()
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield state, f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
+    with http_peer(get, post) as port:
+        yield state, f"http://127.0.0.1:{port}/v1"
 
 
 @pytest.fixture(autouse=True)

@@ -22,20 +22,26 @@ def tokenizer() -> Any:
 
 @pytest.fixture(scope="session")
 def tiny(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny(tokenizer, tmp_path_factory.mktemp("tiny") / "model")
+
+
+def make_tiny(tokenizer: Any, folder: Path, context: int = 2048, end: float = 1.0) -> Path:
+    """Write the model, with room for so many tokens; the larger ``end``, the sooner it ends."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    folder = tmp_path_factory.mktemp("tiny") / "model"
     torch.manual_seed(0)
     texts = [turn.content for number in range(12) for turn in record(number).messages]
     small = tokenizer.train_new_from_iterator(texts, 400)
     config = LlamaConfig(
         vocab_size=len(small), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=2048, bos_token_id=small.bos_token_id, eos_token_id=small.eos_token_id,
+        max_position_embeddings=context, bos_token_id=small.bos_token_id, eos_token_id=small.eos_token_id,
         pad_token_id=small.pad_token_id,
         initializer_range=1.0,  # else it cannot be sure of anything
     )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model = LlamaForCausalLM(config)
+    model.lm_head.weight.data[small.eos_token_id] *= end
+    model.save_pretrained(folder)
     small.save_pretrained(folder)
     return folder
 
