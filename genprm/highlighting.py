@@ -10,7 +10,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 _CLASS = "code"
-_LIGHT = HtmlFormatter(style="friendly", cssclass=_CLASS)
+_LIGHT = HtmlFormatter(style="xcode", cssclass=_CLASS)
 _DARK = HtmlFormatter(style="github-dark", cssclass=_CLASS)
 
 

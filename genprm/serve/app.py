@@ -38,9 +38,9 @@ from genprm.serve.errors import (
     TooManyError,
     UnscoredError,
 )
-from genprm.serve.events import EventResponse, Stream
+from genprm.serve.events import EventResponse, Stream, as_event
 from genprm.serve.metrics import Metrics
-from genprm.serve.middleware import CLIENT_GONE, RequestMiddleware, log, refusal
+from genprm.serve.middleware import CLIENT_GONE, ENDING, RequestMiddleware, log, refusal
 from genprm.tasks import gather_all
 from genprm.verifier import AsyncVerifier
 from genprm.viewer.pages import add_static, live_router
@@ -200,7 +200,8 @@ class Service:
                 else:
                     stream.put("result", found)
 
-        return EventResponse(stream.read(work), self._seconds(row), place.close)
+        ending = as_event("error", ErrorResponse(error=ENDING, request_id=request.state.request_id))
+        return EventResponse(stream.read(work), self._seconds(row), ending, place.close)
 
     async def score(self, request: Request, batch: ScoreRequest) -> ScoreResponse:
         """See the route."""

@@ -58,7 +58,7 @@ class Stream:
 
     def put(self, event: str, data: BaseModel) -> None:
         """Send an event."""
-        self._queue.put_nowait(f"event: {event}\ndata: {data.model_dump_json()}\n\n".encode())
+        self._queue.put_nowait(as_event(event, data))
 
     async def read(self, work: Callable[[], Awaitable[None]]) -> AsyncGenerator[bytes, None]:
         """The events of a verification, which ends with its reader."""
@@ -85,21 +85,30 @@ class Stream:
             await asyncio.gather(task, return_exceptions=True)
 
 
+def as_event(name: str, data: BaseModel) -> bytes:
+    """A server-sent event."""
+    return f"event: {name}\ndata: {data.model_dump_json()}\n\n".encode()
+
+
 class EventResponse(StreamingResponse):
     """Server-sent events, to a client that may be slow, but not for ever.
 
     Args:
         events: what to send.
         seconds: the request's deadline.
+        ending: the last event, where the server ends before the verification.
         closed: called at the end, also where nothing could be sent at all.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes, None], seconds: float, closed: Callable[[], None]) -> None:
+    def __init__(
+        self, events: AsyncGenerator[bytes, None], seconds: float, ending: bytes, closed: Callable[[], None]
+    ) -> None:
         super().__init__(events, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         self._events = events
         self._seconds = seconds
+        self._ending = ending
         self._closed = closed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
@@ -108,6 +117,8 @@ class EventResponse(StreamingResponse):
                 await super().__call__(scope, receive, send)
         except TimeoutError:
             pass  # it has had its time: the connection ends here
+        except asyncio.CancelledError:
+            await send({"type": "http.response.body", "body": self._ending, "more_body": False})
         finally:
             await self._events.aclose()
             self._closed()

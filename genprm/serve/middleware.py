@@ -27,6 +27,8 @@ OPEN_PATHS = re.compile(r"/|/health|/code\.css|/static/.*")
 """They need no key: the page of a live verification holds nothing, and asks for the key itself."""
 CLIENT_GONE = 499
 """The status in log and metrics of a request whose client has left."""
+ENDING = Fault(type="ending", message="the server is ending")
+"""Of a request that has not ended when the server must."""
 _ID = re.compile(r"[\w.:-]{1,64}")
 
 
@@ -110,8 +112,7 @@ class RequestMiddleware:
                 await refusal(413, fault, request_id, {"connection": "close"})(scope, receive, answered)
         except asyncio.CancelledError:  # the server ends, and this request has had its time
             if status == CLIENT_GONE:
-                fault = Fault(type="ending", message="the server is ending")
-                await refusal(503, fault, request_id, {"connection": "close"})(scope, receive, answered)
+                await refusal(503, ENDING, request_id, {"connection": "close"})(scope, receive, answered)
         except Exception as error:  # noqa: BLE001 - a fault of ours: the client is told so, and the log where
             log("broken", id=request_id, error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
             if status == CLIENT_GONE:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import jinja2
-from fastapi import APIRouter, FastAPI, Query, Response
+from fastapi import APIRouter, Body, FastAPI, Query, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -17,6 +17,8 @@ from genprm.highlighting import code_styles, python
 from genprm.viewer.index import Filter, RowIndex
 from genprm.viewer.shown import ShownRow, color, shown_row
 
+LONGEST_CODE = 20_000
+"""Characters of code that a live page has coloured; longer code stays as it is."""
 PAGE = 50
 """Rows of a page."""
 FIRST_ROWS = 0.5
@@ -66,6 +68,10 @@ def live_router(model: str, style: str) -> APIRouter:
     @router.get("/")
     def live() -> HTMLResponse:
         return _page("live.html", title="genprm", model=model, style=style)
+
+    @router.post("/code")
+    def code(text: Annotated[str, Body(embed=True, max_length=LONGEST_CODE)]) -> HTMLResponse:
+        return HTMLResponse(python(text), headers=_HEADERS)
 
     return router
 

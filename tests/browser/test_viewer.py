@@ -182,7 +182,7 @@ async def test_a_synthesis_run(page: Page, genprm: View, tmp_path: Path):
 
 
 LIVE = [
-    {"when": r"```python\n$", "text": "print(6 * 7)\n```\n"},
+    {"when": r"```python\n$", "text": "print(6 * 7)  # <img src=x onerror=alert(1)>\n```\n"},
     {"when": "step by step: $", "text": "We see \\(6 \\cdot 7\\) <b>.</analyze>\n", "seconds": 0.3},
     {"when": r"(?s)18.*boxed\{$", "yes": 0.1},
     {"when": r"boxed\{$", "yes": 0.9},
@@ -201,6 +201,9 @@ async def test_a_live_verification(page: Page, genprm: View, tmp_path: Path):
     await expect(page.locator("#status")).to_contain_text("first error: step 1", timeout=20_000)
     await expect(page.locator("details").nth(1).locator(".verdict")).to_have_text("incorrect 0.100")
     await expect(page.locator("details").first).to_contain_text("<b>")
+    await expect(page.locator("details").first.locator(".code .nb")).to_have_text("print")
+    await expect(page.locator("details").first.locator(".code .c1")).to_contain_text("<img src=x onerror")
+    assert await page.locator("img").count() == 0
     assert await complaints(page) == []
     await page.get_by_role("button", name="verify").click()
     await expect(page.locator("details .segment").first).to_be_visible()

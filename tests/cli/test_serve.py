@@ -93,6 +93,19 @@ def test_it_does_not_wait_for_ever(slow_script: Path):
     assert sorted(line["event"] for line in log) == ["draining", "ended", "library", "listening", "request"]
 
 
+def test_a_stream_is_told_that_the_server_ends(slow_script: Path):
+    with serving(slow_script, "--drain-seconds", 1) as (process, url, log):
+        row = {**ROW, "steps": ["one"] * 30, "stream": True}
+        with httpx.stream("POST", f"{url}/v1/verify", json=row, timeout=30) as answer:
+            lines = answer.iter_lines()
+            assert next(lines) == "event: begun"
+            process.terminate()
+            *_, name, data, _ = lines
+        assert (name, json.loads(data.removeprefix("data: "))["error"]["type"]) == ("event: error", "ending")
+        assert process.wait(20) == 0
+    assert sorted(line["event"] for line in log) == ["draining", "ended", "library", "listening", "request"]
+
+
 def test_it_ends_where_nobody_reads_its_log(script: Path):
     arguments = ("serve", "--backend", "scripted", "--model", script, "--sandbox", "local", "--port", 0)
     process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True)

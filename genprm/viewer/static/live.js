@@ -1,4 +1,5 @@
-// A verification, watched: server-sent events become elements. What models wrote is only ever set as text.
+// A verification, watched: server-sent events become elements. What models wrote is only ever set as text, but code,
+// which the server colours, and escapes.
 "use strict";
 
 const EXAMPLE = {
@@ -27,6 +28,20 @@ function segment({ kind, text, run }) {
   body.dir = "auto";
   made.append(body);
   if (kind === "analysis") typesetIn(body);
+  if (kind === "code") colored(body, text);
+  return made;
+}
+
+async function colored(body, text) {
+  const answer = await fetch("/code", { method: "POST", headers: headers(), body: JSON.stringify({ text }) });
+  if (!answer.ok) return; // too long: it stays as it is
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  body.replaceWith(page.querySelector(".code"));
+}
+
+function headers() {
+  const made = { "content-type": "application/json" };
+  if (field("key").value) made.authorization = `Bearer ${field("key").value}`;
   return made;
 }
 
@@ -118,8 +133,6 @@ async function* events(body) {
 
 async function verify() {
   const steps = field("solution").value.split(/\n[ \t]*\n/).map((each) => each.trim()).filter(Boolean);
-  const headers = { "content-type": "application/json" };
-  if (field("key").value) headers.authorization = `Bearer ${field("key").value}`;
   const asked = { problem: field("problem").value, steps, votes: Number(field("votes").value), stream: true };
   running = new AbortController();
   field("go").disabled = true;
@@ -127,7 +140,7 @@ async function verify() {
   field("status").textContent = "waiting for its turn";
   try {
     const answer = await fetch("/v1/verify", {
-      method: "POST", headers, body: JSON.stringify(asked), signal: running.signal,
+      method: "POST", headers: headers(), body: JSON.stringify(asked), signal: running.signal,
     });
     if (!answer.ok) {
       field("key-field").hidden = answer.status !== 401 && field("key-field").hidden;
