@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from genprm.errors import ConfigError
 from genprm.plotting import picture
-from genprm.records import NO_ERROR, OutputRow, Verification
+from genprm.records import OutputRow, Verification, judged_steps
 
 BINS = 10
 EDGE = 1e-6
@@ -62,7 +62,7 @@ def points(rows: Iterable[OutputRow]) -> list[Point]:
         if row.label is None:
             raise ValueError(f"row {row.id} has no label")
         if isinstance(row, Verification):
-            known = row.steps if row.label == NO_ERROR else row.steps[: row.label + 1]
+            known = judged_steps(row.steps, row.label)
             found += [Point(step.score, step.index != row.label) for step in known if step.score is not None]
     return found
 

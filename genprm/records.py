@@ -6,8 +6,9 @@ A step without a verdict has the score None (JSON ``null``), which enters no mea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -31,6 +32,12 @@ def _encodable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
+S = TypeVar("S")
+
+
+def judged_steps(steps: Sequence[S], first_error: int) -> Sequence[S]:
+    """Those on which a label, or a verifier, says something: up to the first wrong one, or all."""
+    return steps if first_error == NO_ERROR else steps[: first_error + 1]
 
 
 def as_text(written: str) -> str:

@@ -16,7 +16,7 @@ from math import comb, exp, lgamma
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from genprm.aggregate import Aggregate, ChainVotes, first_error_by_majority, first_error_by_mean
-from genprm.records import NO_ERROR, StepVerification, StepVote, StopReason, Verdict
+from genprm.records import StepVerification, StepVote, StopReason, Verdict, judged_steps
 
 PRIOR = 0.3
 """Both parameters of the beta prior: chains mostly agree on a step (under 1), and now and then they do not."""
@@ -71,7 +71,7 @@ def steps_in_doubt(chains: Sequence[ChainVotes], plan: VotePlan, aggregate: Aggr
         settled = open_votes <= 0 or _majority_stays(chains, open_votes) >= plan.confidence
         return 0 if settled else len(chains[0].steps)
     first = first_error_by_mean(chains)
-    count = len(chains[0].steps) if first == NO_ERROR else first + 1
+    count = len(judged_steps(chains[0].steps, first))
     stays = [_step_stays([chain.steps[index] for chain in chains], plan.most) for index in range(count)]
     together = 1.0
     doubtful = set(range(count))
@@ -156,6 +156,5 @@ def is_sure(steps: Sequence[StepVerification], first_error: int, confidence: flo
         first_error: as the cheap style has it, -1 for none.
         confidence: least probability of each of these verdicts, by its own score.
     """
-    upto = steps if first_error == NO_ERROR else steps[: first_error + 1]
-    asked = [step.score for step in upto if step.stop_reason is not StopReason.GIVEN]
+    asked = [step.score for step in judged_steps(steps, first_error) if step.stop_reason is not StopReason.GIVEN]
     return all(score is not None and max(score, 1 - score) >= confidence for score in asked)

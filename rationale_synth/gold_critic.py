@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from genprm.errors import ConfigError
 from genprm.models.base import Completion, FinishReason, Message, ModelBackend, Sampling
-from genprm.records import NO_ERROR
+from genprm.records import NO_ERROR, judged_steps
 from rationale_synth.consensus import Reason
 from rationale_synth.critique import MARK, critique_messages
 from rationale_synth.planted import CONSTANTS, Check, Planted, numbers
@@ -110,9 +110,8 @@ def _section(solution: Planted, index: int, fault: Reason | None) -> str:
 
 def _chain(solution: Planted) -> str:
     """ThinkPRM's chain: what a step must be is worked out in its words."""
-    last = len(solution.steps) if solution.label == NO_ERROR else solution.label + 1
     text = ""
-    for index in range(last):
+    for index, _ in enumerate(judged_steps(solution.steps, solution.label)):
         analysis = _analysis(solution, index, "step", list(map(_worked_out, _checks(solution, index))))
         word = "incorrect" if index == solution.label else "correct"
         text += f"\nStep {index + 1}: {analysis} The step is \\boxed{{{word}}}"

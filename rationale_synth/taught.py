@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from genprm.chain import Chain
 from genprm.models.base import Message
-from genprm.records import NO_ERROR, Verdict
+from genprm.records import NO_ERROR, Verdict, judged_steps
 from genprm.styles import genprm as style
 from genprm.train.record import ASSISTANT, ChatMessage, Masked
 from rationale_synth.consensus import Reason
@@ -38,8 +38,7 @@ async def write_taught(chain: Chain, solution: LabelledSolution) -> tuple[int, T
     messages: list[Message] = [{"role": "system", "content": style.SYSTEM}]
     masked: list[Masked] = []
     judged = NO_ERROR
-    end = len(solution.steps) if solution.label == NO_ERROR else solution.label + 1
-    for index, step in enumerate(solution.steps[:end]):
+    for index, step in enumerate(judged_steps(solution.steps, solution.label)):
         messages.append({"role": "user", "content": style.asked_about(solution.problem, step, index)})
         turn = style.Turn(chain, messages, index + 1)
         await turn.analyse()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from genprm.records import NO_ERROR, Record, Segment, SegmentKind, Verdict
+from genprm.records import Record, Segment, SegmentKind, Verdict, judged_steps
 from genprm.styles import genprm as style
 from genprm.train.record import ChatMessage, Masked
 
@@ -33,8 +33,8 @@ def genprm_transcript(
     """
     messages = [ChatMessage(role="system", content=style.SYSTEM)]
     masked: list[Masked] = []
-    judged = len(steps) if first_error == NO_ERROR else first_error + 1
-    for index, (step, segments) in enumerate(zip(steps[:judged], rationales[:judged], strict=True)):
+    judged = zip(judged_steps(steps, first_error), judged_steps(rationales, first_error), strict=True)
+    for index, (step, segments) in enumerate(judged):
         asked = f"Question: {problem}\n\n{step}" if index == 0 else step
         messages.append(ChatMessage(role="user", content=asked))
         verdict = Verdict.INCORRECT if index == first_error else Verdict.CORRECT

@@ -10,7 +10,7 @@ import random
 import re
 from collections.abc import Callable
 
-from genprm.records import NO_ERROR, Record
+from genprm.records import NO_ERROR, Record, judged_steps
 from rationale_synth.planted import LEAPS, SENTENCE_END, Check, Planted
 
 _EQUATION = re.compile(r"(\(*\d[\d.]*\)*(?: [-+*/] \(*\d[\d.]*\)*)+) = (-?\d[\d.]*\d|\d)(?![\d.^]*[\d^])")
@@ -84,12 +84,11 @@ def voiced(planted: Planted, seed: int = 0) -> Planted:
     told = _closed(_merged(told, chance), chance)
     told = _headed(_talked([_set(step, chance) for step in told], planted.problem, chance), chance)
     label = next((index for index, step in enumerate(told) if step.wrong), NO_ERROR)
-    judged = len(told) if label == NO_ERROR else label + 1
     return planted.model_copy(
         update={
             "steps": tuple(step.text for step in told),
             "label": label,
-            "checks": tuple(step.checks for step in told[:judged]),
+            "checks": tuple(step.checks for step in judged_steps(told, label)),
         }
     )
 

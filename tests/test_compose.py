@@ -133,6 +133,9 @@ def test_a_labelling_job(stack: str, tmp_path: Path):
     done = compose(*job, "-o", "/runs/labelled", "--policy", "simulated", timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Labels by" in done.stdout
+    job = ("run", "--rm", "--no-deps", "-T", "-v", f"{tmp_path}:/data", "api", "label", "/data/problems.jsonl")
+    refused = compose(*job, "-o", "/data/labelled", "--policy", "simulated", timeout=300)
+    assert (refused.returncode, "genprm: /data/labelled: Permission denied" in refused.stderr) == (2, True)
 
 
 def test_the_stack_is_hardened():

@@ -40,7 +40,7 @@ from genprm.serve.errors import (
 )
 from genprm.serve.events import EventResponse, Stream, as_event
 from genprm.serve.metrics import Metrics
-from genprm.serve.middleware import CLIENT_GONE, ENDING, RequestMiddleware, log, refusal
+from genprm.serve.middleware import CLIENT_GONE, ENDING, INTERNAL, RequestMiddleware, log, refusal
 from genprm.tasks import gather_all
 from genprm.verifier import AsyncVerifier
 from genprm.viewer.pages import add_static, live_router
@@ -305,7 +305,7 @@ def _fault(error: Exception) -> tuple[int, Fault]:
     for kind, (status, name) in _STATUS.items():
         if isinstance(error, kind):
             return status, Fault(type=name, message=str(error))
-    return 500, Fault(type="internal", message="this should not have happened; the log says more")
+    return 500, INTERNAL
 
 
 def _failed(request: Request, error: Exception) -> Response:

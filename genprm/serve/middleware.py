@@ -27,6 +27,7 @@ OPEN_PATHS = re.compile(r"/|/health|/code\.css|/static/.*")
 """They need no key: the page of a live verification holds nothing, and asks for the key itself."""
 CLIENT_GONE = 499
 """The status in log and metrics of a request whose client has left."""
+INTERNAL = Fault(type="internal", message="this should not have happened; the server's log says more")
 ENDING = Fault(type="ending", message="the server is ending")
 """Of a request that has not ended when the server must."""
 _ID = re.compile(r"[\w.:-]{1,64}")
@@ -67,61 +68,80 @@ class RequestMiddleware:
             return
         headers = Headers(scope=scope)
         sent_id = headers.get("x-request-id", "")
-        request_id = sent_id if _ID.fullmatch(sent_id) else uuid.uuid4().hex
+        exchange = _Exchange(sent_id if _ID.fullmatch(sent_id) else uuid.uuid4().hex, receive, send, self._max_body)
         notes: dict[str, Any] = {}
-        scope["state"] = {**scope.get("state", {}), "request_id": request_id, "notes": notes}
+        scope["state"] = {**scope.get("state", {}), "request_id": exchange.id, "notes": notes}
         begun = time.monotonic()
-        status = CLIENT_GONE
-        read = 0
-        too_large = False
-
-        async def limited() -> Message:
-            nonlocal read, too_large
-            message = await receive()
-            read += len(message.get("body", b""))
-            too_large = too_large or read > self._max_body
-            if too_large:
-                raise TooLargeError
-            return message
-
-        async def answered(message: Message) -> None:
-            nonlocal status
-            if too_large and message.get("status") != 413 and status != 413:
-                return  # what the framework makes of a body that broke off
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
-            await send(message)
-
-        path = scope["path"]
         try:
-            if self._hosts and _host(headers) not in self._hosts:
-                fault = Fault(type="host", message=f"asked by another name than {', '.join(self._hosts)}")
-                await refusal(421, fault, request_id)(scope, receive, answered)
+            if refused := self._refused(scope["path"], headers):
+                await exchange.refuse(scope, *refused)
                 return
-            if self._keys and not OPEN_PATHS.fullmatch(path) and not is_known(headers.get("authorization"), self._keys):
-                fault = Fault(type="unauthorized", message="expected the header Authorization: Bearer KEY")
-                await refusal(401, fault, request_id, {"www-authenticate": "Bearer"})(scope, receive, answered)
-                return
-            length = headers.get("content-length", "")
-            too_large = length.isdecimal() and int(length) > self._max_body
-            if not too_large:
-                await self._app(scope, limited, answered)
-            if too_large:
+            exchange.expect(headers.get("content-length", ""))
+            if not exchange.too_large:
+                await self._app(scope, exchange.receive, exchange.send)
+            if exchange.too_large:
                 fault = Fault(type="too_large", message=f"the body is over {self._max_body} bytes")
-                await refusal(413, fault, request_id, {"connection": "close"})(scope, receive, answered)
+                await exchange.refuse(scope, 413, fault, {"connection": "close"})
         except asyncio.CancelledError:  # the server ends, and this request has had its time
-            if status == CLIENT_GONE:
-                await refusal(503, ENDING, request_id, {"connection": "close"})(scope, receive, answered)
+            if not exchange.begun:
+                await exchange.refuse(scope, 503, ENDING, {"connection": "close"})
         except Exception as error:  # noqa: BLE001 - a fault of ours: the client is told so, and the log where
-            log("broken", id=request_id, error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
-            if status == CLIENT_GONE:
-                fault = Fault(type="internal", message="this should not have happened; the server's log says more")
-                await refusal(500, fault, request_id)(scope, receive, answered)
+            log("broken", id=exchange.id, error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
+            if not exchange.begun:
+                await exchange.refuse(scope, 500, INTERNAL)
         finally:
-            seconds = time.monotonic() - begun
+            seconds, status, path = time.monotonic() - begun, exchange.status, scope["path"]
             self._counted(path if path in self._routes else "other", status, seconds)
-            log("request", id=request_id, method=scope["method"], path=path, status=status, seconds=seconds, **notes)
+            log("request", id=exchange.id, method=scope["method"], path=path, status=status, seconds=seconds, **notes)
+
+    def _refused(self, path: str, headers: Headers) -> tuple[int, Fault, dict[str, str]] | None:
+        """Why a request is not looked at, if it is not."""
+        if self._hosts and _host(headers) not in self._hosts:
+            return 421, Fault(type="host", message=f"asked by another name than {', '.join(self._hosts)}"), {}
+        if self._keys and not OPEN_PATHS.fullmatch(path) and not is_known(headers.get("authorization"), self._keys):
+            fault = Fault(type="unauthorized", message="expected the header Authorization: Bearer KEY")
+            return 401, fault, {"www-authenticate": "Bearer"}
+        return None
+
+
+class _Exchange:
+    """A request's body as it comes in, up to a limit, and its answer as it goes out."""
+
+    def __init__(self, id: str, receive: Receive, send: Send, max_body: int) -> None:
+        self.id = id
+        self.status = CLIENT_GONE
+        self.too_large = False
+        self._receive = receive
+        self._send = send
+        self._left = max_body
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is an answer already."""
+        return self.status != CLIENT_GONE
+
+    def expect(self, length: str) -> None:
+        """The body's length, as its header says."""
+        self.too_large = length.isdecimal() and int(length) > self._left
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        self.too_large = self.too_large or self._left < 0
+        if self.too_large:
+            raise TooLargeError
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self.too_large and 413 not in (message.get("status"), self.status):
+            return  # what the framework makes of a body that broke off
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            MutableHeaders(scope=message)["x-request-id"] = self.id
+        await self._send(message)
+
+    async def refuse(self, scope: Scope, status: int, fault: Fault, headers: dict[str, str] | None = None) -> None:
+        await refusal(status, fault, self.id, headers)(scope, self._receive, self.send)
 
 
 def _host(headers: Headers) -> str | None:

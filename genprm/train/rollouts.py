@@ -16,7 +16,7 @@ from genprm.budget import Budget
 from genprm.chain import Chain, WallTimeError
 from genprm.errors import ContextFullError, InputError
 from genprm.models.base import Message, ModelBackend, Sampling
-from genprm.records import NO_ERROR, Verdict
+from genprm.records import Verdict, judged_steps
 from genprm.styles.genprm import JUDGEMENT_END, WORDS, Turn
 from genprm.train.record import ASSISTANT, TrainingRecord
 from sandbox import Sandbox, SandboxError, SandboxUnavailableError
@@ -50,8 +50,7 @@ def questions(path: str, records: Iterable[TrainingRecord]) -> list[Question]:
         if not all(JUDGEMENT_END in turns[place]["content"] for place in places):
             raise InputError(f"{path}, id {record.id}: style {record.style}: expected conversations in GenPRM's style")
         # An outcome filter also keeps conversations that go on behind the first wrong step: the labels end there.
-        judged = len(places) if record.label == NO_ERROR else record.label + 1
-        for step, place in enumerate(places[:judged]):
+        for step, place in enumerate(judged_steps(places, record.label)):
             found.append(Question(turns[:place], step + 1, right=step != record.label))
     return found
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from genprm.records import NO_ERROR
+from genprm.records import NO_ERROR, judged_steps
 from rationale_synth.families.records import Family, FamilyStep, Wrong
 from rationale_synth.planted import SENTENCE_END, Check, Kind, Planted, closed, slip
 from rationale_synth.worked import DECIMALS, shown
@@ -122,7 +122,7 @@ def _planted(drawn: Drawn, values: Mapping[str, str], label: int = NO_ERROR, wro
         if words == values.get(step.name):
             text = text.replace("{work} = ", "")
         texts.append(_written(text, {**values, "work": words}))
-    judged = steps if label == NO_ERROR else steps[: label + 1]
+    judged = judged_steps(steps, label)
     return Planted(
         id=drawn.id if wrong is None else f"{drawn.id}/{wrong.kind.value.replace(' ', '-')}",
         problem=drawn.problem,

@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from genprm.demo import demo_path
+
 PROBLEM = "What is 6 * 7?"
 ROW = {"id": "r", "problem": PROBLEM, "steps": ["6 * 7 is 6 + 7.", "So it is 13."]}
 LABELLED = (
@@ -37,6 +39,7 @@ FILES: dict[str, dict[str, Sequence[Mapping[str, object]]]] = {
         "pools.jsonl": [POOL],
         **{f"{name}.jsonl": LABELLED for name in ("gsm8k", "math", "olympiadbench", "omnimath")},
     },
+    "label.md": {"problems.jsonl": PROBLEMS, "gsm8k.jsonl": WORKED, "heldout.jsonl": WORKED},
     "search.md": {"problems.jsonl": PROBLEMS},
     "train.md": {"train.jsonl": WORKED, "gsm8k_test.jsonl": [{"problem": "Another one?"}], "rows.jsonl": [ROW]},
 }
@@ -57,7 +60,11 @@ def make_world(page: str, folder: Path, tiny: Path, verified: Path, planted: Pat
         verified: a file of results.
         planted: a folder of training data.
     """
-    shutil.copytree(planted, folder / "DEV")
+    if page != "label.md":  # which makes its own
+        shutil.copytree(planted, folder / "DEV")
+    if page == "look.md":
+        (folder / "genprm/demo").mkdir(parents=True)
+        shutil.copy(demo_path(), folder / "genprm/demo")
     for name, rows in FILES.get(page, {}).items():
         write_rows(folder / name, rows)
     if page == "data.md":
