@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -16,6 +17,8 @@ from genprm.records import NO_ERROR, Verdict
 
 PAUSE = 0.0005
 """Seconds after every few rows, in which pages are made: they must not wait for the whole pass."""
+FOLLOWING = 1.0
+"""Seconds between looks at whether a file has grown."""
 SHOWN_FILES = ("rows.jsonl", "labelled.jsonl", "train.jsonl")
 """What of a run's folder is shown, unless it has shards that tell why rationales were rejected."""
 
@@ -95,9 +98,11 @@ class RowIndex:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._files = _files(path)
+        self._files = [*_files(path)]
         self._places: list[tuple[int, int, int]] = []
         """Of each row: number of its file, offset, bytes."""
+        self._halves: dict[int, int] = {}
+        """Of each file that does not end with the end of a line: its last row."""
         self.facts: list[Facts] = []
         self.reasons: Counter[str] = Counter()
         self._bytes = max(1, sum(file.stat().st_size for file in self._files))
@@ -171,25 +176,55 @@ class RowIndex:
                 yield number
 
     def _pass(self) -> None:
-        for file, path in enumerate(self._files):
-            with open(path, "rb") as source:
-                offset = 0
-                for line in source:
-                    if line.strip():
-                        facts = _facts(_parsed(line), len(self.facts))
-                        self._places.append((file, offset, len(line)))
-                        self.facts.append(facts)
-                        self._by_id.setdefault(facts.id, len(self.facts) - 1)
-                        self.reasons.update(set(facts.reasons))
-                    offset += len(line)
-                    self._read += len(line)
-                    if len(self.facts) % 64 == 0:
-                        with self._news:
-                            self._news.notify_all()
-                        time.sleep(PAUSE)
-        with self._news:
-            self.complete = True
-            self._news.notify_all()
+        """Read what there is, then what is added: a job may still be writing."""
+        offsets: dict[int, int] = {}
+        while True:
+            for file, path in enumerate(self._files):
+                with contextlib.suppress(OSError):  # deleted: what is known of it stays
+                    offsets[file] = self._take(file, path, offsets.get(file, 0))
+            with self._news:
+                self.complete = True
+                self._news.notify_all()
+            time.sleep(FOLLOWING)
+            with contextlib.suppress(InputError, OSError):
+                self._files += [new for new in _files(self.path) if new not in self._files]
+
+    def _take(self, file: int, path: Path, start: int) -> int:
+        """The rows of a file from an offset on; returns where the next one will begin."""
+        with open(path, "rb") as source:
+            source.seek(start)
+            for line in source:
+                whole = line.endswith(b"\n")
+                if line.strip():
+                    self._add(file, start, line, whole)
+                if not whole:
+                    break
+                start += len(line)
+                self._read += len(line)
+                if len(self.facts) % 64 == 0:
+                    with self._news:
+                        self._news.notify_all()
+                    time.sleep(PAUSE)
+        return start
+
+    def _add(self, file: int, offset: int, line: bytes, whole: bool) -> None:
+        """Add a row. The end of a file is one, too; where it grows, the row takes the place of its own half."""
+        place = (file, offset, len(line))
+        half = self._halves.pop(file, None)
+        number = len(self.facts) if half is None else half
+        if not whole:
+            self._halves[file] = number
+        if half is not None and self._places[half] == place:
+            return
+        facts = _facts(_parsed(line), number)
+        if half is None:
+            self._places.append(place)
+            self.facts.append(facts)
+        else:
+            self.reasons.subtract(set(self.facts[half].reasons))
+            self._places[half], self.facts[half] = place, facts
+        self._by_id.setdefault(facts.id, number)
+        self.reasons.update(set(facts.reasons))
 
 
 def _files(path: Path) -> Sequence[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -209,6 +210,25 @@ async def test_a_live_verification(page: Page, genprm: View, tmp_path: Path):
     await expect(page.locator("details .segment").first).to_be_visible()
     await page.get_by_role("button", name="stop").click()
     await expect(page.locator("#status")).to_have_text("stopped")
+
+
+async def test_what_a_job_adds_is_seen(page: Page, genprm: View, tmp_path: Path):
+    """Its last row half written: that is a broken one, until the rest of it is there."""
+    rows = write(tmp_path / "rows.jsonl", verification("first"))
+    whole = json.dumps(verification("second", 0))
+    with rows.open("a") as file:
+        file.write(whole[:200])
+        file.flush()
+        await page.goto(genprm("view", rows))
+        await expect(page.locator("#progress")).to_contain_text("2 rows")
+        await expect(page.locator("main")).not_to_contain_text("second")
+        file.write(whole[200:] + "\n" + json.dumps(verification("third")) + "\n")
+    async with asyncio.timeout(20):
+        while "3 rows" not in await page.locator("#progress").inner_text():
+            await page.reload()
+    await expect(page.locator("main")).to_contain_text("second")
+    await page.goto(page.url + "?show=error")
+    await expect(page.locator("main")).not_to_contain_text("third")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
