@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -36,6 +37,7 @@ app.add_typer(sandbox_app, name="sandbox")
 
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    warnings.simplefilter("ignore", FutureWarning)  # by libraries, about libraries
     if version:
         from importlib.metadata import version as installed
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import warnings
 from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
@@ -220,7 +219,6 @@ def _changed(recipes: Mapping[str, R], name: str, chosen: Mapping[str, Any]) -> 
 
 def _run(train: Callable[[], Record], output: Path) -> None:
     with shared.refusing():
-        warnings.simplefilter("ignore", FutureWarning)  # by libraries, about libraries
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         measured = train()
         if not is_first_process():

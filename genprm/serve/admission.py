@@ -62,5 +62,5 @@ class Admission:
                 self._seconds += (time.monotonic() - begun - self._seconds) / 8
 
     def _retry_after(self) -> int:
-        """When a place should be free: one row in front of it is through."""
+        """When half of the rows that are here should be through."""
         return min(LONGEST, max(SHORTEST, round(self._seconds * self.taken / self._at_work / 2)))

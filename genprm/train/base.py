@@ -115,7 +115,7 @@ def load_for_training(base: Base, lora: LoRA, max_length: int, start: str | None
             ) from error
     shape = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear",
-        exclude_modules=HEADS, task_type="TOKEN_CLS" if head else "CAUSAL_LM",
+        exclude_modules=HEADS if head else None, task_type="TOKEN_CLS" if head else "CAUSAL_LM",
     )  # fmt: skip
     return get_peft_model(model, shape)
 
