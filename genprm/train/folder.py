@@ -34,7 +34,7 @@ class TrainFolder(NamedTuple):
     @property
     def last_checkpoint(self) -> Path | None:
         """The newest checkpoint that is whole."""
-        whole = [path for path in self.checkpoints.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
+        whole = [path for path in self.checkpoints.glob("checkpoint-*") if _is_whole(path)]
         return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
     def finish(self, staged: Path) -> None:
@@ -42,6 +42,15 @@ class TrainFolder(NamedTuple):
         for path in sorted(staged.iterdir(), key=lambda path: path.name == CARD):
             path.replace(self.path / path.name)
         shutil.rmtree(self.checkpoints)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether the file that is written last is there to its end."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def is_first_process() -> bool:

@@ -21,6 +21,7 @@ from genprm.models.chat import render_chat
 from genprm.models.scripted import Rule, ScriptedModel
 from genprm.models.transformers_backend import TransformersModel
 from genprm.train.base import open_base
+from genprm.train.folder import TrainFolder
 from genprm.train.grpo import GRPOMeasured, Rollouts, train_grpo
 from genprm.train.options import GRPOOptions, Machine
 from genprm.train.recipes import WINDOW, GRPORecipe
@@ -317,6 +318,15 @@ def test_interrupted_then_killed_while_code_runs_and_gone_on_with(tiny: Path, tm
     assert done.returncode == 0, done.stderr
     assert "going on from step" in done.stderr
     assert [entry["step"] for entry in entries(tmp_path / "cut") if "reward" in entry] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_checkpoint_that_was_cut_off_is_none(tmp_path: Path):
+    for step, state in ((2, "{}"), (4, ""), (6, '{"epoch": 1'), (8, None)):
+        checkpoint = tmp_path / "checkpoints" / f"checkpoint-{step}"
+        checkpoint.mkdir(parents=True)
+        if state is not None:
+            (checkpoint / "trainer_state.json").write_text(state)
+    assert TrainFolder(tmp_path).last_checkpoint == tmp_path / "checkpoints" / "checkpoint-2"
 
 
 def _children_of(pid: int) -> list[str]:
