@@ -50,10 +50,10 @@ STAND_IN = "GenPRM/GenPRM-7B"
 SERVED = {"README.md": ["launch/ThinkPRM-7B"], "train.md": ["HuggingFaceTB/SmolLM2-135M-Instruct", "verifier"]}
 """What the model server serves, where it is not the stand-in."""
 FURTHER = {
-    "genprm verify": f"--model {STAND_IN}",
+    "genprm verify": f"--model {STAND_IN} --limit 1",
     "genprm eval processbench": f"--model {STAND_IN}",
     "genprm search curves": "",
-    "genprm search": f"--model {STAND_IN}",
+    "genprm search": f"--model {STAND_IN} --policy-tokens 30",
     "genprm serve": f"--model {STAND_IN} --port 0",
     "genprm view": "--port 0",
     "genprm train grpo": f"--base {STAND_IN} --steps 1 --questions 2",
