@@ -6,6 +6,7 @@ A step without a verdict has the score None (JSON ``null``), which enters no mea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from enum import Enum
 from typing import Annotated, Any, Literal, TypeVar
@@ -33,6 +34,7 @@ def _encodable(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_encodable)]
 S = TypeVar("S")
+_NO_CHARACTER = re.compile("[\0\ud800-\udfff]")
 
 
 def judged_steps(steps: Sequence[S], first_error: int) -> Sequence[S]:
@@ -42,7 +44,7 @@ def judged_steps(steps: Sequence[S], first_error: int) -> Sequence[S]:
 
 def as_text(written: str) -> str:
     """``written`` as a `Text`: what is no character is replaced by U+FFFD."""
-    return "".join("\ufffd" if char == "\0" or "\ud800" <= char <= "\udfff" else char for char in written)
+    return _NO_CHARACTER.sub("\ufffd", written)
 
 
 class Record(BaseModel):
