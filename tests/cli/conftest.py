@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,9 @@ SCRIPT = [
     {"when": r"boxed\{$", "yes": 0.9},
     {"text": "So it is.\n</verify>\n<output>\n"},
 ]
+
+PROGRESS = re.compile(r"(?m)^\d+ of \d+ \w+, .*\n")
+"""What `genprm.progress` says every ten seconds: how much of it there is depends on the machine."""
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -53,12 +57,14 @@ def rows_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
-    """Run ``genprm`` with arguments, in an empty folder; its output as text."""
+    """Run ``genprm`` with arguments, in an empty folder; its output as text, without the lines of progress."""
 
     def run(*arguments: object, stdin: str = "", timeout: float = 120, **environment: str):
-        return subprocess.run(
+        done = subprocess.run(
             command(*arguments), input=stdin, capture_output=True, text=True, timeout=timeout, cwd=tmp_path,
             env={**os.environ, **environment},
         )  # fmt: skip
+        done.stderr = PROGRESS.sub("", done.stderr)
+        return done
 
     return run
