@@ -43,18 +43,22 @@ class GoldCritic(ModelBackend):
     concurrency = 64
 
     def __init__(self, solutions: Iterable[Planted], fault: Reason | None = None) -> None:
-        self._parts: dict[str, list[str]] = {}
+        self._fault = fault
+        self._critiques: dict[str, Planted] = {}
+        self._chains: dict[str, Planted] = {}
         for solution in solutions:
-            problem, steps = solution.problem, solution.steps
-            self._parts[critique_messages(problem, steps)[-1]["content"]] = _parts(solution, fault)
-            self._parts[chain_messages(problem, steps)[-1]["content"]] = [_chain(solution)]
+            self._critiques[critique_messages(solution.problem, solution.steps)[-1]["content"]] = solution
+            self._chains[chain_messages(solution.problem, solution.steps)[-1]["content"]] = solution
 
     async def complete(
         self, prompt: str, *, stop: Sequence[str], max_tokens: int, logprobs: int = 0, n: int = 1, sampling: Sampling
     ) -> list[Completion]:
         asked, _, written = prompt.partition(_PART)
-        parts = self._parts.get(asked)
-        if parts is None:
+        if asked in self._critiques:
+            parts = _parts(self._critiques[asked], self._fault)
+        elif asked in self._chains:
+            parts = [_chain(self._chains[asked])]
+        else:
             raise ConfigError("the gold critic was asked about a solution that it does not know")
         done = written.count(MARK)
         text = parts[done] if done < len(parts) and not written.endswith("{") else ""

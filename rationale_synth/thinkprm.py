@@ -5,13 +5,12 @@ The synthesis prompt asks the model to stop after the first wrong step; the prom
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from genprm.chain import Chain
 from genprm.models.base import FinishReason, Message
 from genprm.records import NO_ERROR
-from genprm.styles.thinkprm import QUESTION, START, asked
+from genprm.styles.thinkprm import QUESTION, START, VERDICT, asked
 from genprm.train.record import ChatMessage
 from rationale_synth.consensus import Reason
 from rationale_synth.transcript import Transcript
@@ -20,7 +19,6 @@ _SHAPE = (
     f"Write your answer like this:\n{START}\nStep 1: your critique. The step is \\boxed{{correct}}\n"
     "Step 2: your critique. The step is \\boxed{incorrect}\nStop after the first incorrect step."
 )
-_VERDICT = re.compile(r"\\boxed\{\s*(?:\\text\{\s*)?(correct|incorrect)\s*\}?\s*\}")
 
 
 def chain_messages(problem: str, steps: Sequence[str]) -> list[Message]:
@@ -52,11 +50,11 @@ def read_chain(text: str, label: int, steps: int) -> tuple[str, int] | Reason:
         label: the first error by the labels, -1 for none.
         steps: how many there are.
     """
-    verdicts = list(_VERDICT.finditer(text))
+    verdicts = list(VERDICT.finditer(text))
     if not verdicts:
         return Reason.NO_VERDICT
     needed = {steps, steps if label == NO_ERROR else label + 1}
-    first = next((place for place, verdict in enumerate(verdicts) if verdict[1] == "incorrect"), NO_ERROR)
+    first = next((place for place, verdict in enumerate(verdicts) if verdict[1].lower() == "incorrect"), NO_ERROR)
     if len(verdicts) > steps:
         return Reason.NO_SUCH_STEP
     if len(verdicts) not in needed and len(verdicts) != first + 1:
