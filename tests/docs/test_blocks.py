@@ -42,24 +42,36 @@ ELSEWHERE = {
     "docker-compose": "tests/test_compose.py",
     "vllm serve ": "tests/vllm/conftest.py",
     "--backend vllm": "tests/vllm/test_in_process.py",
+    "sandbox bench": "tests/cli/test_sandbox.py",
+    "experiments.embedded": "experiments/embedded.py",  # hours; the tests run the commands that it consists of
 }
 """Parts of commands that take too much to be run here, and what runs them."""
-MEASURED = "results.md"
-"""Its commands took hours, and are parsed only."""
 STAND_IN = "GenPRM/GenPRM-7B"
-SERVED = {"README.md": ["launch/ThinkPRM-7B"], "train.md": ["HuggingFaceTB/SmolLM2-135M-Instruct", "verifier"]}
+SERVED = {
+    "README.md": ["launch/ThinkPRM-7B"],
+    "train.md": ["HuggingFaceTB/SmolLM2-135M-Instruct", "verifier"],
+    "results.md": ["smol", "qwen"],
+}
 """What the model server serves, where it is not the stand-in."""
 FURTHER = {
     "genprm verify": f"--model {STAND_IN} --limit 1",
-    "genprm eval processbench": f"--model {STAND_IN}",
+    "genprm eval processbench": f"--model {STAND_IN} --sandbox local",
     "genprm search curves": "",
     "genprm search": f"--model {STAND_IN} --policy-tokens 30",
     "genprm serve": f"--model {STAND_IN} --port 0",
     "genprm view": "--port 0",
     "genprm train grpo": f"--base {STAND_IN} --steps 1 --questions 2",
     "genprm train": f"--base {STAND_IN}",
+    "python -m benchmarks.engine": "--in-flight 2 --solutions 2 --alone 1 --token-ms 1 --sandbox local",
+    "python -m benchmarks.interference": "--limit 1",
+    "python -m benchmarks.parallel_or_sequential": "--limit 1",
+    "python -m benchmarks.adaptive_votes": "--solutions 20",
+    "python -m benchmarks.adaptive_rollouts": "--problems 2 --plot plot.png",
+    "python -m benchmarks.label_throughput": "--rows 20",
+    "python -m benchmarks.serve_load": "--seconds 1 --clients 2 --sandbox local",
+    "python -m benchmarks.soak": "--sessions 2",
 }
-"""What commands get besides, where the page does not give it."""
+"""What commands get besides, where the page does not give it, or where what it gives would take too long."""
 
 
 def run_elsewhere(line: str) -> str | None:
@@ -92,13 +104,14 @@ def world(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     )
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != MEASURED], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_commands(page: Path, world: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     make_world(page.name, tmp_path, *world)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     with ExitStack() as stack:
         models = stack.enter_context(model_server(*SERVED.get(page.name, [STAND_IN])))
         ours = None
@@ -106,6 +119,8 @@ def test_commands(page: Path, world: tuple[Path, Path, Path], tmp_path: Path, mo
             own = line.startswith("curl ")
             line = re.sub(r"\[(--[^]]*)\]", r"\1", line)
             line = re.sub(r"localhost:800[01]", f"localhost:{ours if own else models}", line)
+            line = line.replace("FOLDER", STAND_IN)
+            line = re.sub(r"^python benchmarks/(\w+)\.py", r"python -m benchmarks.\1", line)
             line = f"{line} {further(line)}"
             if re.match(r"genprm (serve|view)\b", line):
                 port = stack.enter_context(listening(line))
@@ -142,17 +157,12 @@ def listening(line: str) -> Iterator[int]:
 
 
 def test_where_the_others_run():
-    for line in {line for page in PAGES if page.name != MEASURED for line in commands(page)}:
+    for line in {line for page in PAGES for line in commands(page)}:
         where = run_elsewhere(line)
         assert where is None or (ROOT / where).is_file()
 
 
-PARSED = [
-    line
-    for page in PAGES
-    for line in commands(page)
-    if line.startswith("genprm ") and (page.name == MEASURED or run_elsewhere(line))
-]
+PARSED = [line for page in PAGES for line in commands(page) if line.startswith("genprm ") and run_elsewhere(line)]
 
 
 @pytest.mark.parametrize("line", PARSED, ids=lambda line: line[:60])

@@ -40,6 +40,11 @@ FILES: dict[str, dict[str, Sequence[Mapping[str, object]]]] = {
         **{f"{name}.jsonl": LABELLED for name in ("gsm8k", "math", "olympiadbench", "omnimath")},
     },
     "label.md": {"problems.jsonl": PROBLEMS, "gsm8k.jsonl": WORKED, "heldout.jsonl": WORKED},
+    "results.md": {
+        **{f"{name}.jsonl": LABELLED for name in ("gsm8k", "math", "olympiadbench", "omnimath")},
+        **{f"{name}.jsonl": LABELLED for name in ("processbench_dev/gsm8k", "processbench_dev/math")},
+        "mr_gsm8k_dev/mr_gsm8k.jsonl": LABELLED,
+    },
     "search.md": {"problems.jsonl": PROBLEMS},
     "train.md": {"train.jsonl": WORKED, "gsm8k_test.jsonl": [{"problem": "Another one?"}], "rows.jsonl": [ROW]},
 }
