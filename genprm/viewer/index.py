@@ -232,13 +232,16 @@ def _files(path: Path) -> Sequence[Path]:
         return [path]
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
-    if (path / "config.json").exists() and '"synth"' in (path / "config.json").read_text():
+    config = path / "config.json"
+    if config.exists() and '"synth"' in config.read_text():
         shards = sorted((path / "shards").glob("*.jsonl"))
         if shards:
             return shards
     for name in SHOWN_FILES:
         if (path / name).exists():
             return [path / name]
+    if config.exists() and (path / "shards").is_dir():
+        raise InputError(f"{path}: the job has not ended, and its rows are written at its end")
     raise InputError(f"{path}: nothing to show in it: expected one of {', '.join(SHOWN_FILES)}")
 
 
