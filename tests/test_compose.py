@@ -96,6 +96,7 @@ def test_a_verification_by_http_as_it_is_written(stack: str):
     assert "segment" in names
     assert (found["unscored"], found["usage"]["code_runs"] > 0) == (0, True)
     assert "<h1>Verify a solution</h1>" in httpx.get(stack).text
+    assert httpx.get(f"{stack}/health", headers={"host": "evil.example"}).status_code == 421
 
 
 def test_a_job_whose_sandbox_is_killed_ends_complete(stack: str):

@@ -38,7 +38,7 @@ def test_datasets(verifier: Verifier, tmp_path: Path):
     found = datasets.Dataset.from_dict(rows).map(batch_function(verifier), batched=True, batch_size=2)
     assert list(found["score"]) == [0.9, A_TENTH, None]
     assert list(found["step_scores"]) == [[0.9, 0.9], [0.9, A_TENTH], [None]]
-    assert list(found["first_error"]) == [-1, 1, -1]
+    assert list(found["first_error"]) == [-1, 1, None]
     assert list(found["unscored"]) == [0, 0, 1]
     assert list(found["problem"]) == ["P"] * 3
 
@@ -55,6 +55,8 @@ def test_rewards(verifier: Verifier):
     chat: list[Any] = [[{"role": "user", "content": "P"}]] * 2
     assert reward(chat, [[{"role": "assistant", "content": text}] for text in ("one", "wrong")]) == [0.9, A_TENTH]
     assert reward(["P"] * 3, ["one", " ", "no verdict"], problem=["Q"] * 3) == [0.9, None, None]
+    odd: list[Any] = ["one\0\ud800", [{"role": "assistant", "content": None}], []]
+    assert reward(["P\0"] * 3, odd) == [0.9, None, None]
 
 
 @pytest.mark.model

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +35,12 @@ def serve(
     no_api_keys: Annotated[
         bool, typer.Option("--no-api-keys", help="Off loopback without keys: something else must keep others out.")
     ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name in the Host header that is answered to; may be repeated. Default on loopback: its names."
+        ),
+    ] = None,
     max_waiting: Annotated[int, typer.Option(min=0, help="Rows that may wait; more are answered with 429.")] = 256,
     deadline: Annotated[float, typer.Option(min=0.001, help="Longest time of a request, in seconds.")] = 600.0,
     max_body_mib: Annotated[float, typer.Option(min=0.001, help="Size of a request's body.")] = 4.0,
@@ -55,9 +63,11 @@ def serve(
 
         if api_keys is None and not no_api_keys and not _is_loopback(host):
             raise ConfigError(f"--host {host} is reached from elsewhere: --api-keys is needed, or --no-api-keys")
+        if not math.isfinite(deadline + max_body_mib + (unscored_reward or 0.0)):
+            raise ConfigError("--deadline, --max-body-mib, --unscored-reward: expected finite numbers")
         settings = ServeSettings(
             max_waiting=max_waiting, deadline_seconds=deadline, max_body=int(max_body_mib * 2**20),
-            keys=read_keys(api_keys) if api_keys else frozenset(), hosts=LOOPBACK if _is_loopback(host) else (),
+            keys=read_keys(api_keys) if api_keys else frozenset(), hosts=answered_to(host, allow_host or []),
             unscored_reward=unscored_reward,
         )  # fmt: skip
         place = listen(host, port)
@@ -72,6 +82,12 @@ def key() -> None:
 
     made, line = new_key()
     print(f"key:  {made}\nhash: {line}")
+
+
+def answered_to(host: str, allowed: Sequence[str]) -> tuple[str, ...]:
+    """The names by which it may be asked; none: any. A page elsewhere may have a name of its own for loopback."""
+    names = (*allowed, *((*LOOPBACK, host) if _is_loopback(host) else ()))
+    return tuple(dict.fromkeys(name.lower() for name in names))
 
 
 def _is_loopback(host: str) -> bool:

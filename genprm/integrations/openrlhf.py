@@ -6,29 +6,29 @@ import re
 from collections.abc import Sequence
 
 from genprm.errors import ConfigError
+from genprm.integrations.completion import as_solution
 from genprm.records import Solution
-from genprm.solving import paragraphs
 
 _SPECIAL = re.compile(r"<\|im_start\|>\w*\n?|<\|start_header_id\|>\w*<\|end_header_id\|>\s*|<\|[^<>|\n]{1,40}\|>|</?s>")
 
 
-def as_solutions(queries: Sequence[str], prompts: Sequence[str]) -> list[Solution]:
-    """A solution for each query: its steps are the paragraphs of the response.
+def as_solutions(queries: Sequence[str], prompts: Sequence[str]) -> list[Solution | None]:
+    """A solution for each query: its steps are the paragraphs of the response; None where that is blank.
 
     Raises:
-        ConfigError: a query does not begin with its prompt, or has no response.
+        ConfigError: a query does not begin with its prompt, or a prompt is blank.
     """
     if len(queries) != len(prompts):
         raise ConfigError(f"{len(queries)} queries and {len(prompts)} prompts: expected as many")
-    found = []
+    found: list[Solution | None] = []
     for place, (query, prompt) in enumerate(zip(queries, prompts, strict=True)):
         written = _after(prompt, query)
         if written is None:
             raise ConfigError(f"query[{place}] does not begin with prompts[{place}]")
         problem, response = (_SPECIAL.sub("", text).strip() for text in (prompt, written))
-        if not problem or not response:
-            raise ConfigError(f"query[{place}] has no response" if problem else f"prompts[{place}] has no problem")
-        found.append(Solution(id=str(place), problem=problem, steps=paragraphs(response)))
+        if not problem:
+            raise ConfigError(f"prompts[{place}] has no problem")
+        found.append(as_solution(str(place), problem, response))
     return found
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from genprm.records import Solution, Verification
-from genprm.solving import paragraphs
+from genprm.integrations.completion import as_solution
+from genprm.records import Verification
 from genprm.verifier import Verifier
 
 
@@ -32,18 +32,14 @@ class PRM:
             ValueError: there are not as many lists of outputs as questions.
         """
         found: list[list[list[float | None]]] = [[[None] for _ in some] for some in outputs]
-        places = [
-            (question, place, text)
-            for question, (_, some) in enumerate(zip(questions, outputs, strict=True))
+        solutions = {
+            (question, place): solution
+            for question, (problem, some) in enumerate(zip(questions, outputs, strict=True))
             for place, text in enumerate(some)
-            if text.strip()
-        ]
-        solutions = [
-            Solution(id=f"{question}/{place}", problem=questions[question], steps=paragraphs(text))
-            for question, place, text in places
-        ]
-        rows = self._verifier.verify_many(solutions, votes=self._votes)
-        for (question, place, _), row in zip(places, rows, strict=True):
+            if (solution := as_solution(f"{question}/{place}", problem, text))
+        }
+        rows = self._verifier.verify_many(solutions.values(), votes=self._votes)
+        for (question, place), row in zip(solutions, rows, strict=True):
             if isinstance(row, Verification):
                 found[question][place] = [step.score for step in row.steps]
         return found

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from genprm.integrations.completion import as_solution
 from genprm.models.base import Message
-from genprm.records import Solution, Verification
-from genprm.solving import paragraphs
+from genprm.records import Verification
 from genprm.verifier import Verifier
 
 Prompt = str | Sequence[Message]
@@ -26,13 +26,13 @@ def reward_function(verifier: Verifier, votes: int | None = None) -> Callable[..
 
     def reward(prompts: Sequence[Prompt], completions: Sequence[Prompt], **columns: Any) -> list[float | None]:
         problems = columns.get("problem") or [_text(prompt) for prompt in prompts]
-        texts = [_text(completion) for completion in completions]
-        asked = [place for place, text in enumerate(texts) if text.strip()]
-        solutions = [
-            Solution(id=str(place), problem=problems[place], steps=paragraphs(texts[place])) for place in asked
-        ]
-        found: list[float | None] = [None] * len(texts)
-        for place, row in zip(asked, verifier.verify_many(solutions, votes=votes), strict=True):
+        solutions = {
+            place: solution
+            for place, completion in enumerate(completions)
+            if (solution := as_solution(str(place), problems[place], _text(completion)))
+        }
+        found: list[float | None] = [None] * len(completions)
+        for place, row in zip(solutions, verifier.verify_many(solutions.values(), votes=votes), strict=True):
             found[place] = row.score if isinstance(row, Verification) else None
         return found
 
@@ -41,4 +41,6 @@ def reward_function(verifier: Verifier, votes: int | None = None) -> Callable[..
 
 
 def _text(prompt: Prompt) -> str:
-    return prompt if isinstance(prompt, str) else prompt[-1]["content"]
+    if isinstance(prompt, str):
+        return prompt
+    return (prompt[-1]["content"] or "") if prompt else ""  # a mere tool call has no content

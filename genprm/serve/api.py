@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
 from genprm.records import MAX_STEPS, Solution, Text
 from genprm.votes import VotePlan
 
+MAX_ROWS = 10_000
+"""Most rows of a request, whatever room there is: they are read before that is known."""
 MAX_VOTES = 16
 """Most votes that a request may ask for."""
 EXAMPLE: dict[str, Any] = {
@@ -59,7 +61,7 @@ class ScoreRow(Solution):
     """A row, as in a file for ``genprm verify``."""
 
     id: Text = "solution"
-    steps: tuple[Step, ...] = Field(min_length=1, max_length=MAX_STEPS)
+    steps: Annotated[tuple[Step, ...], FailFast()] = Field(min_length=1, max_length=MAX_STEPS)
 
 
 class VerifyRequest(Wanted, ScoreRow):
@@ -76,7 +78,7 @@ class ScoreRequest(Wanted):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"rows": [EXAMPLE]}]})
 
-    rows: tuple[ScoreRow, ...] = Field(min_length=1)
+    rows: Annotated[tuple[ScoreRow, ...], FailFast()] = Field(min_length=1, max_length=MAX_ROWS)
 
 
 class Score(BaseModel):
@@ -111,9 +113,9 @@ class RewardRequest(BaseModel):
         },
     )
 
-    query: tuple[Text, ...] = Field(min_length=1)
+    query: Annotated[tuple[str, ...], FailFast()] = Field(min_length=1, max_length=MAX_ROWS)
     """Prompt and response, one string."""
-    prompts: tuple[Text, ...]
+    prompts: Annotated[tuple[str, ...], FailFast()] = Field(max_length=MAX_ROWS)
     """The prompts alone: what of a query is the response follows from that."""
     labels: Any = None
 

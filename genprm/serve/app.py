@@ -83,6 +83,7 @@ _STATUS: dict[type[Exception], tuple[int, str]] = {
     ModelUnavailableError: (503, "model_unavailable"),
     SandboxUnavailableError: (503, "sandbox_unavailable"),
 }
+_BLANK = Score(id="", score=None, first_error=None, steps=None, error="the response is blank")
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse, "description": description}
     for status, description in (
@@ -213,15 +214,19 @@ class Service:
 
     async def reward(self, request: Request, asked: RewardRequest) -> RewardResponse:
         """See the route."""
-        rows = as_solutions(asked.query, asked.prompts)
+        solutions = as_solutions(asked.query, asked.prompts)
+        rows = [solution for solution in solutions if solution]
         request.state.notes["rows"] = len(rows)
         with self._admission.admit(len(rows)):
-            results = await _while_connected(request, self._scores(rows, Wanted()))
+            scored = iter(await _while_connected(request, self._scores(rows, Wanted())))
+        results = [next(scored) if solution else _BLANK for solution in solutions]
         unscored = [place for place, result in enumerate(results) if result.score is None]
         otherwise = self._settings.unscored_reward
         if unscored and otherwise is None:
             why = results[unscored[0]].error or "steps without a verdict"
-            raise UnscoredError(f"{len(unscored)} of {len(rows)} responses are unscored, from {unscored[0]} on: {why}")
+            raise UnscoredError(
+                f"{len(unscored)} of {len(solutions)} responses are unscored, from {unscored[0]} on: {why}"
+            )
         rewards = tuple(each.score if each.score is not None else otherwise or 0.0 for each in results)
         marks = tuple(float(result.score is None) for result in results)
         return RewardResponse(rewards=rewards, scores=rewards, extra_logs={"unscored": marks})
@@ -318,6 +323,9 @@ def _failed(request: Request, error: Exception) -> Response:
 def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if first["loc"] == ("body",) and request.headers.get("content-type", "").split(";")[0] != "application/json":
+        fault = Fault(type="invalid", message="expected the header Content-Type: application/json")
+        return refusal(422, fault, request.state.request_id)
     if first["type"] == "json_invalid":
         fault = Fault(
             type="invalid", message=f"not valid JSON, at character {first['loc'][-1]}: {first['ctx']['error']}"
@@ -331,6 +339,8 @@ def _invalid(request: Request, error: Exception) -> Response:
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 400:
-        return refusal(422, Fault(type="invalid", message="not valid JSON: not UTF-8 text"), request.state.request_id)
+        utf8 = isinstance(error.__cause__, UnicodeDecodeError)
+        why = "not UTF-8 text" if utf8 else "nested too deep, or a number is too long"
+        return refusal(422, Fault(type="invalid", message=f"not valid JSON: {why}"), request.state.request_id)
     fault = Fault(type="not_found" if error.status_code == 404 else "refused", message=str(error.detail))
     return refusal(error.status_code, fault, request.state.request_id, dict(error.headers or {}))

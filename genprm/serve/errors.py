@@ -15,8 +15,8 @@ class TooManyError(Exception):
     """So many rows will never have room."""
 
 
-class TooLargeError(Exception):
-    """The body is too large; ends its reading."""
+class BodyError(Exception):
+    """The body is too large, or comes too slowly; ends its reading."""
 
 
 class GoneError(Exception):

@@ -20,7 +20,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from genprm.serve.api import ErrorResponse, Fault
-from genprm.serve.errors import TooLargeError
+from genprm.serve.connections import READ_SECONDS
+from genprm.serve.errors import BodyError
 from genprm.serve.keys import is_known
 
 OPEN_PATHS = re.compile(r"/|/health|/code\.css|/static/.*")
@@ -77,11 +78,10 @@ class RequestMiddleware:
                 await exchange.refuse(scope, *refused)
                 return
             exchange.expect(headers.get("content-length", ""))
-            if not exchange.too_large:
+            if exchange.refused is None:
                 await self._app(scope, exchange.receive, exchange.send)
-            if exchange.too_large:
-                fault = Fault(type="too_large", message=f"the body is over {self._max_body} bytes")
-                await exchange.refuse(scope, 413, fault, {"connection": "close"})
+            if exchange.refused is not None:
+                await exchange.refuse(scope, *exchange.refused, {"connection": "close"})
         except asyncio.CancelledError:  # the server ends, and this request has had its time
             if not exchange.begun:
                 await exchange.refuse(scope, 503, ENDING, {"connection": "close"})
@@ -110,10 +110,13 @@ class _Exchange:
     def __init__(self, id: str, receive: Receive, send: Send, max_body: int) -> None:
         self.id = id
         self.status = CLIENT_GONE
-        self.too_large = False
+        self.refused: tuple[int, Fault] | None = None
+        """What is wrong with the body."""
         self._receive = receive
         self._send = send
-        self._left = max_body
+        self._max_body = self._left = max_body
+        self._whole = False
+        self._until = asyncio.get_running_loop().time() + READ_SECONDS
 
     @property
     def begun(self) -> bool:
@@ -122,23 +125,35 @@ class _Exchange:
 
     def expect(self, length: str) -> None:
         """The body's length, as its header says."""
-        self.too_large = length.isdecimal() and int(length) > self._left
+        if length.isdecimal() and int(length) > self._left:
+            self._refuse_size()
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        if self._whole:
+            return await self._receive()  # that the client has left
+        try:
+            async with asyncio.timeout_at(self._until):
+                message = await self._receive()
+        except TimeoutError:
+            self.refused = 408, Fault(type="slow", message=f"the body has not come in {READ_SECONDS:g} s")
+            raise BodyError from None
         self._left -= len(message.get("body", b""))
-        self.too_large = self.too_large or self._left < 0
-        if self.too_large:
-            raise TooLargeError
+        self._whole = not message.get("more_body", False)
+        if self._left < 0:
+            self._refuse_size()
+            raise BodyError
         return message
 
     async def send(self, message: Message) -> None:
-        if self.too_large and 413 not in (message.get("status"), self.status):
+        if self.refused and self.refused[0] not in (message.get("status"), self.status):
             return  # what the framework makes of a body that broke off
         if message["type"] == "http.response.start":
             self.status = message["status"]
             MutableHeaders(scope=message)["x-request-id"] = self.id
         await self._send(message)
+
+    def _refuse_size(self) -> None:
+        self.refused = 413, Fault(type="too_large", message=f"the body is over {self._max_body} bytes")
 
     async def refuse(self, scope: Scope, status: int, fault: Fault, headers: dict[str, str] | None = None) -> None:
         await refusal(status, fault, self.id, headers)(scope, self._receive, self.send)

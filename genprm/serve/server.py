@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from genprm.errors import ConfigError
+from genprm.serve.connections import BACKLOG, Connection
 from genprm.serve.middleware import LogHandler
 
 KEEP_ALIVE = 75
@@ -30,6 +31,7 @@ def listen(host: str, port: int) -> socket.socket:
         place = socket.socket(family, kind, protocol)
         place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         place.bind(address)
+        place.listen(BACKLOG)  # bound alone, it could be taken by a second server, too
     except OSError as error:
         raise ConfigError(f"--host {host} --port {port}: {error.strerror or error}") from error
     return place
@@ -59,10 +61,11 @@ async def run(
         begun: called when connections are taken.
         ending: called when it is to end.
     """
-    logging.getLogger("uvicorn.error").addHandler(LogHandler(logging.WARNING))
+    for name in ("uvicorn.error", "asyncio"):
+        logging.getLogger(name).addHandler(LogHandler(logging.WARNING))
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=drain_seconds,
-        server_header=False, timeout_keep_alive=KEEP_ALIVE,
+        server_header=False, timeout_keep_alive=KEEP_ALIVE, http=Connection, backlog=BACKLOG,
     )  # fmt: skip
     server = _Server(config)
 
@@ -72,6 +75,5 @@ async def run(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    place.listen(socket.SOMAXCONN)
     begun()
     await server.serve(sockets=[place])

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from genprm.cli.serve import answered_to
 from tests.cli.conftest import Cli, command
 
 ROW = {"problem": "P", "steps": ["one"]}
@@ -158,6 +159,14 @@ def test_what_is_refused(cli: Cli, script: Path, tmp_path: Path):
             (["--api-keys", "empty"], "empty: no keys in it"),
             (["--api-keys", "nowhere"], "nowhere: No such file"),
             (["--style", "nonsense"], "--style nonsense"),
+            (["--max-body-mib", "inf"], "expected finite numbers"),
+            (["--unscored-reward", "nan"], "expected finite numbers"),
         ]:
             done = cli("serve", "--backend", "scripted", "--model", script, "--sandbox", "local", *options)
             assert (done.returncode, said in done.stderr, len(done.stderr.splitlines())) == (2, True, 1), done.stderr
+
+
+def test_names_that_are_answered_to():
+    assert answered_to("127.0.0.2", []) == ("127.0.0.1", "localhost", "::1", "127.0.0.2")
+    assert answered_to("0.0.0.0", []) == ()
+    assert answered_to("0.0.0.0", ["localhost", "API"]) == ("localhost", "api")

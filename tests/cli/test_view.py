@@ -10,7 +10,7 @@ from tests.cli.conftest import Cli
 
 
 def refused(cli: Cli, *arguments: object) -> str:
-    done = cli("view", *arguments, "--port", "0", timeout=30)
+    done = cli("view", *arguments, "--port", "0")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     return done.stderr
 
@@ -34,6 +34,6 @@ def test_a_port_in_use(cli: Cli, rows_file: Path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = cli("view", rows_file, "--port", port, timeout=30)
+        done = cli("view", rows_file, "--port", port)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert str(port) in done.stderr

@@ -14,6 +14,7 @@ import uvicorn
 
 from genprm.models.scripted import Rule, ScriptedModel
 from genprm.serve.app import ServeSettings, create_app
+from genprm.serve.connections import Connection
 from genprm.verifier import AsyncVerifier
 from sandbox import Sandbox
 
@@ -74,7 +75,9 @@ def serve(local_sandbox: Sandbox) -> Serve:
         model = Model()
         app = create_app(AsyncVerifier(model, local_sandbox), ServeSettings(**settings))
         server = uvicorn.Server(
-            uvicorn.Config(app, port=0, log_level="warning", lifespan="off", timeout_graceful_shutdown=5)
+            uvicorn.Config(
+                app, port=0, log_level="warning", lifespan="off", timeout_graceful_shutdown=5, http=Connection
+            )
         )
         task = asyncio.create_task(server._serve())
         while not server.started:

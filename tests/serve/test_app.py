@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,7 @@ async def test_one_row_past_the_deadline_does_not_touch_the_others(serve: Serve)
         assert answer.json()["results"][1]["error"] == "not done in 1 s"
 
 
+HALF = b"POST /v1/verify HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"
 CHAT = "<|im_start|>user\nP<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -135,6 +137,66 @@ async def test_openrlhf(serve: Serve):
         assert (answer["rewards"], answer["extra_logs"]["unscored"]) == ([0.9, -1], [0, 1])
 
 
+async def test_a_response_that_is_blank_is_unscored(serve: Serve):
+    """A policy may end its text with its first token."""
+    asked = {"query": ["Pone", "P ", "Ptwo\0"], "prompts": ["P"] * 3}
+    async with serve(unscored_reward=-1) as served:
+        answer = (await served.client.post("/get_reward", json=asked)).json()
+        assert (answer["rewards"], answer["extra_logs"]["unscored"]) == ([0.9, -1, 0.9], [0, 1, 0])
+    async with serve() as served:
+        answer = await served.client.post("/get_reward", json=asked)
+        assert answer.status_code == 502
+        assert answer.json()["error"]["message"].endswith("from 1 on: the response is blank")
+
+
+async def test_a_body_that_is_not_said_to_be_json(serve: Serve):
+    async with serve() as served:
+        for headers in ({}, {"content-type": "application/x-www-form-urlencoded"}):
+            answer = await served.client.post("/v1/verify", content=json.dumps(ROW), headers=headers)
+            assert (answer.status_code, "Content-Type: application/json" in answer.text) == (422, True)
+
+
+async def test_a_million_rows_that_are_none_are_refused_at_the_first(serve: Serve):
+    async with serve() as served:
+        for path, body in (
+            ("/v1/score", '{"rows": [' + "1," * 10**6 + "1]}"),
+            ("/v1/score", '{"rows": [' + "{}," * 10**6 + "{}]}"),
+            ("/get_reward", '{"query": [' + "1," * 10**6 + '1], "prompts": ["p"]}'),
+            ("/v1/verify", '{"problem": "p", "steps": [' + "1," * 10**6 + "1]}"),
+        ):
+            begun = time.monotonic()
+            answer = await served.client.post(path, content=body, headers={"content-type": "application/json"})
+            assert (answer.status_code, len(answer.content) < 1000) == (422, True)
+            assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize(("sent", "answered"), [(b"", False), (b"POST /v1/verify HT", False), (HALF, True)])
+async def test_who_sends_nothing_or_half_is_not_waited_for(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, sent: bytes, answered: bool
+):
+    for module in ("connections", "middleware"):
+        monkeypatch.setattr(f"genprm.serve.{module}.READ_SECONDS", 1.0)
+    async with serve() as served, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(sent)
+        said = await reader.read()
+        assert (b" 408 " in said and b"the body has not come in 1 s" in said) == answered
+        assert answered or said == b""
+        writer.close()
+        assert (await served.client.get("/health")).status_code == 200
+
+
+async def test_more_connections_than_there_may_be(serve: Serve, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("genprm.serve.connections.most_connections", lambda: 3)
+    async with serve() as served, asyncio.timeout(20):
+        places = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(6)]
+        assert [await reader.read() for reader, _ in places[3:]] == [b""] * 3
+        for _, writer in places:
+            writer.close()
+        await asyncio.sleep(0.2)
+        assert (await served.client.get("/health")).status_code == 200
+
+
 async def test_metrics(serve: Serve):
     async with serve() as served:
         await served.client.post("/v1/verify", json={**ROW, "votes": 2})
@@ -152,6 +214,8 @@ async def test_metrics(serve: Serve):
 BAD: list[tuple[Any, int, str, str | None]] = [
     ('{"problem": ', 422, "not valid JSON, at character 12", None),
     (b'{"problem": "\xff"}', 422, "not UTF-8 text", None),
+    ('{"problem": ' + "[" * 2000 + "]" * 2000 + "}", 422, "nested too deep", None),
+    ('{"problem": ' + "1" * 4000 + "}", 422, "valid string", "problem"),
     ("[]", 422, "valid dictionary", None),
     ({"steps": ["s"]}, 422, "Field required", "problem"),
     ({**ROW, "steps": []}, 422, "at least 1 item", "steps"),
@@ -196,7 +260,6 @@ async def test_a_body_without_a_length_is_limited_too(serve: Serve):
     [
         ({"query": ["ab"], "prompts": ["a", "b"]}, "1 queries and 2 prompts"),
         ({"query": ["ab"], "prompts": ["b"]}, "query[0] does not begin with prompts[0]"),
-        ({"query": ["a"], "prompts": ["a"]}, "query[0] has no response"),
         ({"query": ["a"], "prompts": [""]}, "prompts[0] has no problem"),
         ({"query": ["a"]}, "Field required"),
     ],

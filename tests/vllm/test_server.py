@@ -19,7 +19,7 @@ from tests.vllm.work import LONG_WORD, PROMPT, SOLUTIONS
 
 pytestmark = [pytest.mark.vllm, pytest.mark.alone, pytest.mark.timeout(600)]
 ROWS = DATA / "processbench_dev" / "gsm8k.jsonl"
-ROW_COUNT = 4
+ROW_COUNT = 2
 STYLES = {
     "genprm": ["--sandbox", "local", "--example", "--step-tokens", "40", "--runs", "1"],
     "thinkprm": ["--chain-tokens", "40"],

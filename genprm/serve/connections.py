@@ -1,0 +1,55 @@
+"""Connections that hold nobody up: closed where no request comes, and where there are more than can be held."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+READ_SECONDS = 30.0
+"""Seconds that a request's header may take to come in, and then its body."""
+BACKLOG = 128
+"""Connections taken at once. Where the process may open no more files, asyncio logs a failure for each of them."""
+
+
+def most_connections() -> int:
+    """Half of the files that the process may open: kernels, models and pages need some."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 20 if soft == resource.RLIM_INFINITY else max(16, soft // 2)
+
+
+class Connection(H11Protocol):
+    """One connection."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._overdue: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > most_connections():
+            transport.close()
+        self._expect()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._expect()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._forget()
+
+    def _expect(self) -> None:
+        """Have a time for the next request's header, unless a request is under way."""
+        under_way = self.cycle is not None and not self.cycle.response_complete
+        if under_way or self.transport.is_closing():
+            self._forget()
+        elif self._overdue is None:
+            self._overdue = self.loop.call_later(READ_SECONDS, self.transport.close)
+
+    def _forget(self) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
