@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 import time
 from collections import Counter
@@ -19,6 +20,8 @@ PAUSE = 0.0005
 """Seconds after every few rows, in which pages are made: they must not wait for the whole pass."""
 FOLLOWING = 1.0
 """Seconds between looks at whether a file has grown."""
+HEAD = 256
+"""Bytes by which a file is known again."""
 SHOWN_FILES = ("rows.jsonl", "labelled.jsonl", "train.jsonl")
 """What of a run's folder is shown, unless it has shards that tell why rationales were rejected."""
 
@@ -99,12 +102,19 @@ class RowIndex:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._files = [*_files(path)]
+        self._heads: dict[int, tuple[int, bytes]] = {}
+        """Of each file that was begun: its inode and first bytes, by which it is known again."""
         self._places: list[tuple[int, int, int]] = []
         """Of each row: number of its file, offset, bytes."""
         self._halves: dict[int, int] = {}
         """Of each file that does not end with the end of a line: its last row."""
         self.facts: list[Facts] = []
         self.reasons: Counter[str] = Counter()
+        for file in self._files:
+            try:
+                open(file, "rb").close()
+            except OSError as error:
+                raise InputError(f"{file}: {error.strerror}") from error
         self._bytes = max(1, sum(file.stat().st_size for file in self._files))
         self._read = 0
         self._news = threading.Condition()
@@ -124,6 +134,10 @@ class RowIndex:
         """Wait until so many rows are known, or all, but no longer than that."""
         with self._news:
             self._news.wait_for(lambda: self.complete or len(self.facts) >= rows, seconds)
+
+    def missing(self, other: RowIndex) -> int:
+        """How many ids the other file has, and this one has not."""
+        return sum(id not in self._by_id for id in list(other._by_id))
 
     def number_of(self, id: str) -> int | None:
         """The row with an id."""
@@ -152,27 +166,33 @@ class RowIndex:
         """
         numbers: list[int] = []
         found = 0
-        for number in self._matching(wanted, reason, text):
+        for number in self._matching(wanted, reason, text, range(len(self.facts))):
             if start <= found < start + count:
                 numbers.append(number)
             found += 1
         return Page(numbers, found)
 
-    def _matching(self, wanted: Filter, reason: str, text: str) -> Iterator[int]:
-        count = len(self.facts)
+    def next_to(self, number: int, wanted: Filter, reason: str, text: str) -> tuple[int | None, int | None]:
+        """The rows before and after one that a filter lets through; None where there is none."""
+        before = self._matching(wanted, reason, text, range(number - 1, -1, -1))
+        after = self._matching(wanted, reason, text, range(number + 1, len(self.facts)))
+        return next(before, None), next(after, None)
+
+    def _matching(self, wanted: Filter, reason: str, text: str, numbers: range) -> Iterator[int]:
         rows = (
             number
-            for number in range(count)
+            for number in numbers
             if wanted.lets(self.facts[number]) and (not reason or reason in self.facts[number].reasons)
         )
         if not text:
             yield from rows
             return
-        # As it stands in the file: escaped, in either of the two ways that JSON is written.
-        needles = {json.dumps(text, ensure_ascii=plain)[1:-1].lower().encode() for plain in (True, False)}
+        needle = json.dumps(text, ensure_ascii=False)[1:-1].lower()
         for number in rows:
-            line = self.raw(number).lower()
-            if any(needle in line for needle in needles):
+            line = self.raw(number)
+            if not text.isascii() and b"\\u" in line:  # JSON has two ways to write such a character
+                line = json.dumps(_parsed(line), ensure_ascii=False).encode("utf-8", "replace")
+            if needle in line.decode("utf-8", "replace").lower():
                 yield number
 
     def _pass(self) -> None:
@@ -180,14 +200,34 @@ class RowIndex:
         offsets: dict[int, int] = {}
         while True:
             for file, path in enumerate(self._files):
-                with contextlib.suppress(OSError):  # deleted: what is known of it stays
+                with contextlib.suppress(OSError):  # deleted: what is known of it stays, and its rows cannot be read
+                    if self._is_another(file, path, offsets.get(file, 0)):
+                        self._forget()
+                        offsets.clear()
+                        break
                     offsets[file] = self._take(file, path, offsets.get(file, 0))
-            with self._news:
-                self.complete = True
-                self._news.notify_all()
-            time.sleep(FOLLOWING)
+            else:
+                with self._news:
+                    self.complete = True
+                    self._news.notify_all()
+                time.sleep(FOLLOWING)
             with contextlib.suppress(InputError, OSError):
                 self._files += [new for new in _files(self.path) if new not in self._files]
+
+    def _is_another(self, file: int, path: Path, read: int) -> bool:
+        """Whether a file is no longer the one that was begun: it was written anew."""
+        with open(path, "rb") as source:
+            now = os.fstat(source.fileno())
+            inode, head = self._heads.get(file, (now.st_ino, b""))
+            start = source.read(HEAD)
+        self._heads[file] = now.st_ino, start
+        return now.st_ino != inode or now.st_size < read or not start.startswith(head)
+
+    def _forget(self) -> None:
+        """Begin anew."""
+        self._places, self._halves, self._heads, self._by_id = [], {}, {}, {}
+        self.facts, self.reasons = [], Counter()
+        self._read, self.complete = 0, False
 
     def _take(self, file: int, path: Path, start: int) -> int:
         """The rows of a file from an offset on; returns where the next one will begin."""
@@ -216,7 +256,11 @@ class RowIndex:
             self._halves[file] = number
         if half is not None and self._places[half] == place:
             return
-        facts = _facts(_parsed(line), number)
+        row = _parsed(line)
+        try:
+            facts = _facts(row, number)
+        except (TypeError, ValueError, AttributeError, LookupError):  # a row that none of our commands wrote
+            facts = _broken(number)
         if half is None:
             self._places.append(place)
             self.facts.append(facts)
@@ -254,8 +298,14 @@ def _parsed(line: bytes) -> dict[str, Any]:
     return row if isinstance(row, dict) else {"text": text.rstrip("\n")}
 
 
+def _broken(number: int) -> Facts:
+    return Facts(f"#{number}", Kind.BROKEN, None, None, 0, False, ())
+
+
 def _facts(row: dict[str, Any], number: int) -> Facts:
     kind = _kind(row)
+    if kind is Kind.BROKEN:
+        return _broken(number)
     source = row["solution"] if kind is Kind.SYNTHESIZED else row
     label = source.get("label")
     attempts = row.get("attempts") or () if kind is Kind.SYNTHESIZED else ()
@@ -263,10 +313,10 @@ def _facts(row: dict[str, Any], number: int) -> Facts:
         id=str(source.get("id", number)),
         kind=kind,
         first_error=_first_error(row) if kind is Kind.VERIFICATION else None,
-        label=label if isinstance(label, int) else None,
-        unscored=row.get("unscored") or 0,
+        label=_whole(label),
+        unscored=_whole(row.get("unscored")) or 0,
         disagrees=kind is Kind.VERIFICATION and any(_disagrees(step) for step in row["steps"]),
-        reasons=tuple(attempt["reason"] for attempt in attempts if attempt.get("reason")),
+        reasons=tuple(str(attempt["reason"]) for attempt in attempts if attempt.get("reason")),
     )
 
 
@@ -287,8 +337,12 @@ def _kind(row: dict[str, Any]) -> Kind:
 
 def _first_error(row: dict[str, Any]) -> int | None:
     """What is named; None where a missing verdict leaves open whether there is one."""
-    named = row["first_error"]
+    named = _whole(row["first_error"])
     return None if named == NO_ERROR and row.get("unscored") else named
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _disagrees(step: dict[str, Any]) -> bool:

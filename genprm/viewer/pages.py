@@ -7,11 +7,13 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import jinja2
-from fastapi import APIRouter, Body, FastAPI, Query, Response
+from fastapi import APIRouter, Body, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from genprm.highlighting import code_styles, python
 from genprm.viewer.index import Filter, RowIndex
@@ -35,9 +37,18 @@ _HEADERS = {
 }
 
 
+class _Static(StaticFiles):
+    """Files of ours, which are what their names say."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        answer = await super().get_response(path, scope)
+        answer.headers["x-content-type-options"] = "nosniff"
+        return answer
+
+
 def add_static(app: FastAPI) -> None:
     """Serve what the pages load: styles, scripts, KaTeX."""
-    app.mount("/static", StaticFiles(packages=[("genprm.viewer", "static")]), name="static")
+    app.mount("/static", _Static(packages=[("genprm.viewer", "static")]), name="static")
 
     @app.get("/code.css", include_in_schema=False)
     async def code_css() -> Response:
@@ -53,6 +64,8 @@ def create_viewer(indexes: Sequence[RowIndex]) -> FastAPI:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     add_static(app)
     app.include_router(rows_router(indexes))
+    for kind in (HTTPException, RequestValidationError, OSError):
+        app.add_exception_handler(kind, _refused)
     return app
 
 
@@ -99,10 +112,9 @@ def rows_router(indexes: Sequence[RowIndex]) -> APIRouter:
             numbers, found = order[start : start + PAGE], len(order)
         else:
             numbers, found = index.find(wanted, reason, text, start, PAGE)
-        given = {"show": wanted.value, "reason": reason, "q": text}
 
         def at(number: int) -> str:
-            return "?" + urlencode({**{name: value for name, value in given.items() if value}, "page": number})
+            return _query(wanted, reason, text, number)
 
         return _page(
             "rows.html", title=_names(indexes)[0], names=_names(indexes), index=index,
@@ -110,7 +122,7 @@ def rows_router(indexes: Sequence[RowIndex]) -> APIRouter:
             rows=[_shown(index, number) for number in numbers],
             others=[_other(indexes, index.facts[number].id) for number in numbers],
             found=found, page=page, pages=max(1, -(-found // PAGE)), at=at, wanted=wanted, reason=reason, text=text,
-            filters=list(Filter),
+            filters=list(Filter), here=at(page), missing=index.missing(indexes[1]) if len(indexes) == 2 else 0,
         )  # fmt: skip
 
     @router.get("/rows/{number}.json")
@@ -119,11 +131,18 @@ def rows_router(indexes: Sequence[RowIndex]) -> APIRouter:
         return PlainTextResponse(index.raw(number).decode("utf-8", "replace"), headers=_HEADERS)
 
     @router.get("/rows/{number}")
-    def row(number: int) -> HTMLResponse:
+    def row(
+        number: int,
+        wanted: Annotated[Filter, Query(alias="show")] = Filter.ALL,
+        reason: Annotated[str, Query(max_length=50)] = "",
+        text: Annotated[str, Query(alias="q", max_length=200)] = "",
+        page: Annotated[int, Query(ge=1, le=10**9)] = 1,
+    ) -> HTMLResponse:
         _check(index, number)
+        before, after = index.next_to(number, wanted, reason, text)
         return _page(
             "row.html", title=f"{index.facts[number].id}, {index.path.name}", names=_names(indexes), index=index,
-            row=_shown(index, number),
+            row=_shown(index, number), before=before, after=after, here=_query(wanted, reason, text, page),
             other=_other(indexes, index.facts[number].id), other_index=indexes[1] if len(indexes) == 2 else None,
         )  # fmt: skip
 
@@ -145,6 +164,28 @@ def differing(index: RowIndex, other: RowIndex) -> list[int]:
     return sorted(range(len(index)), key=rank)
 
 
+def _query(wanted: Filter, reason: str, text: str, page: int) -> str:
+    """A list's filters and page, as an address has them."""
+    given = {"show": "" if wanted is Filter.ALL else wanted.value, "reason": reason, "q": text}
+    if page > 1:
+        given["page"] = str(page)
+    found = urlencode({name: value for name, value in given.items() if value})
+    return f"?{found}" if found else ""
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    """A page that says what is wrong."""
+    if isinstance(error, HTTPException):
+        status, why = error.status_code, str(error.detail)
+    elif isinstance(error, RequestValidationError):
+        status, why = 422, str(error.errors()[0]["msg"])
+    else:
+        status, why = 410, f"the file cannot be read any more: {error}"
+    page = _page("error.html", title=f"{status}", why=why)
+    page.status_code = status
+    return page
+
+
 def _shown(index: RowIndex, number: int) -> ShownRow:
     return shown_row(number, index.row(number), index.facts[number])
 
@@ -162,7 +203,8 @@ def _check(index: RowIndex, number: int) -> None:
 
 
 def _page(name: str, **given: Any) -> HTMLResponse:
-    return HTMLResponse(_TEMPLATES.get_template(name).render(**given), headers=_HEADERS)
+    text = _TEMPLATES.get_template(name).render(**given)
+    return HTMLResponse(text.encode("utf-8", "replace"), headers=_HEADERS)  # a row may hold half a character
 
 
 def _names(indexes: Sequence[RowIndex]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +22,14 @@ class ShownText(NamedTuple):
     """How a run went."""
 
 
+class ShownVote(NamedTuple):
+    """What one chain says of a step."""
+
+    score: float | None
+    parts: list[ShownText]
+    ended: str
+
+
 class ShownStep(NamedTuple):
     """A step."""
 
@@ -35,7 +45,8 @@ class ShownStep(NamedTuple):
     labelled: bool
     """Whether it is the first error by the label."""
     parts: list[ShownText]
-    votes: list[float | None]
+    votes: list[ShownVote]
+    """All of them, where there are several."""
     value: float | None
     """Its Monte Carlo value."""
     ended: str
@@ -73,7 +84,15 @@ class ShownRow(NamedTuple):
 
 
 def shown_row(number: int, row: dict[str, Any], facts: Facts) -> ShownRow:
-    """A row of a file as its page shows it."""
+    """A row of a file as its page shows it; one that is like none of ours, as the text that it is."""
+    try:
+        return _shown_row(number, row, facts)
+    except (TypeError, ValueError, AttributeError, LookupError):
+        facts = facts._replace(kind=Kind.BROKEN)
+        return _shown_row(number, {"text": json.dumps(row, ensure_ascii=False, indent=1)}, facts)
+
+
+def _shown_row(number: int, row: dict[str, Any], facts: Facts) -> ShownRow:
     source = row["solution"] if facts.kind is Kind.SYNTHESIZED else row
     attempts = row["attempts"] if facts.kind is Kind.SYNTHESIZED else ()
     return ShownRow(
@@ -131,7 +150,14 @@ def _steps(row: dict[str, Any], source: dict[str, Any], facts: Facts) -> list[Sh
             first=index == row["first_error"],
             labelled=index == facts.label,
             parts=[_part(segment) for segment in step.get("segments") or ()],
-            votes=[_number(vote.get("score")) for vote in step.get("votes") or ()],
+            votes=[
+                ShownVote(
+                    score=_number(vote.get("score")),
+                    ended=_ended(vote),
+                    parts=[_part(segment) for segment in vote.get("segments") or ()],
+                )
+                for vote in step.get("votes") or ()
+            ],
             value=None,
             ended=_ended(step),
         )
@@ -146,7 +172,7 @@ def _labelled_mark(index: int, labels: Sequence[Any]) -> str:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e9 and math.isfinite(value) else None
 
 
 def _part(segment: dict[str, Any]) -> ShownText:

@@ -162,6 +162,7 @@ async function verify() {
 }
 
 field("ask").addEventListener("submit", (event) => {
+  typeset = 0;
   event.preventDefault();
   verify();
 });
