@@ -1,4 +1,4 @@
-"""Connections that hold nobody up: closed where no request comes, and where there are more than can be held."""
+"""Connections that hold nobody up: closed where no request comes; the longest silent one, where there are too many."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 READ_SECONDS = 30.0
 """Seconds that a request's header may take to come in, and then its body."""
-BACKLOG = 128
-"""Connections taken at once. Where the process may open no more files, asyncio logs a failure for each of them."""
 
 
 def most_connections() -> int:
@@ -20,20 +18,28 @@ def most_connections() -> int:
     return 1 << 20 if soft == resource.RLIM_INFINITY else max(16, soft // 2)
 
 
+def backlog() -> int:
+    """Connections taken at once. Where the process may open no more files, asyncio logs a failure for each of them."""
+    return min(128, most_connections() // 4)
+
+
 class Connection(H11Protocol):
     """One connection."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self._overdue: asyncio.TimerHandle | None = None
+        self._heard = self.loop.time()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > most_connections():
-            transport.close()
+            idle = [each for each in self.connections if isinstance(each, Connection) and not each._is_at_work]
+            min(idle, key=lambda each: each._heard).transport.close()
         self._expect()
 
     def data_received(self, data: bytes) -> None:
+        self._heard = self.loop.time()
         super().data_received(data)
         self._expect()
 
@@ -41,10 +47,13 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
         self._forget()
 
+    @property
+    def _is_at_work(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
     def _expect(self) -> None:
         """Have a time for the next request's header, unless a request is under way."""
-        under_way = self.cycle is not None and not self.cycle.response_complete
-        if under_way or self.transport.is_closing():
+        if self._is_at_work or self.transport.is_closing():
             self._forget()
         elif self._overdue is None:
             self._overdue = self.loop.call_later(READ_SECONDS, self.transport.close)

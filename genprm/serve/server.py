@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from genprm.errors import ConfigError
-from genprm.serve.connections import BACKLOG, Connection
+from genprm.serve.connections import Connection, backlog
 from genprm.serve.middleware import LogHandler
 
 KEEP_ALIVE = 75
@@ -31,7 +31,7 @@ def listen(host: str, port: int) -> socket.socket:
         place = socket.socket(family, kind, protocol)
         place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         place.bind(address)
-        place.listen(BACKLOG)  # bound alone, it could be taken by a second server, too
+        place.listen(backlog())  # bound alone, it could be taken by a second server, too
     except OSError as error:
         raise ConfigError(f"--host {host} --port {port}: {error.strerror or error}") from error
     return place
@@ -65,7 +65,7 @@ async def run(
         logging.getLogger(name).addHandler(LogHandler(logging.WARNING))
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=drain_seconds,
-        server_header=False, timeout_keep_alive=KEEP_ALIVE, http=Connection, backlog=BACKLOG,
+        server_header=False, timeout_keep_alive=KEEP_ALIVE, http=Connection, backlog=backlog(),
     )  # fmt: skip
     server = _Server(config)
 

@@ -234,19 +234,31 @@ async def test_what_a_job_adds_is_seen(page: Page, genprm: View, tmp_path: Path)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1100, 360])
 async def test_everybody_can_use_it(page: Page, genprm: View, tmp_path: Path, scheme: Any, width: int):
-    votes = [{"score": 0.2}, {"score": 0.9}, {"score": None}]
     row = verification("r", 1, 0, "a long step " * 20, "\\(x^2\\)")
-    row["steps"][1]["votes"] = votes
-    url = genprm(
-        "view", write(tmp_path / "rows.jsonl", row, {"id": "f", "problem": "p", "error": "e", "solution": ["s"]})
-    )
+    said = [
+        {"kind": "analysis", "text": "another opinion"},
+        {"kind": "code", "text": "print('x' * 999)  # " + "x" * 200},
+    ]
+    row["steps"][1]["votes"] = [{"score": 0.2, "segments": said}, {"score": 0.9}, {"score": None}]
+    turns = [{"role": "user", "content": "Check it."}, {"role": "assistant", "content": "It is wrong. " * 40}]
+    written = {
+        "solution": {"id": "s", "problem": "p", "steps": ["one", "two"], "label": 1},
+        "attempts": [
+            {"reason": "missed_error", "transcript": {"messages": turns}},
+            {"transcript": {"messages": turns}},
+        ],
+    }
+    failed = {"id": "f", "problem": "p", "error": "e", "solution": ["s"]}
+    rows = write(tmp_path / "rows.jsonl", row, failed, written)
+    other = write(tmp_path / "other.jsonl", verification("r", -1), verification("elsewhere"))
     await page.emulate_media(color_scheme=scheme)
     await page.set_viewport_size({"width": width, "height": 800})
-    for path in ("/", "/rows/0", "/rows/1"):
-        await page.goto(url + path)
-        await page.keyboard.press("o")
-        assert await complaints(page) == []
-        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it scrolls sideways"
+    for url in (genprm("view", rows), genprm("view", rows, other)):
+        for path in ("/", "/rows/0", "/rows/1", "/rows/2"):
+            await page.goto(url + path)
+            await page.keyboard.press("o")
+            assert await complaints(page) == [], path
+            assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it scrolls sideways"
 
 
 async def test_another_site_cannot_read_the_rows(genprm: View, tmp_path: Path):

@@ -189,12 +189,15 @@ async def test_who_sends_nothing_or_half_is_not_waited_for(
 async def test_more_connections_than_there_may_be(serve: Serve, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("genprm.serve.connections.most_connections", lambda: 3)
     async with serve() as served, asyncio.timeout(20):
+        asked = asyncio.create_task(served.client.post("/v1/verify", json={**ROW, "steps": ["a little slow"]}))
+        await served.until("genprm_rows_in_flight", 1)
         places = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(6)]
-        assert [await reader.read() for reader, _ in places[3:]] == [b""] * 3
+        assert [await reader.read() for reader, _ in places[:3]] == [b""] * 3, "the first ones have to go"
+        assert (await asked).status_code == 200
+        async with httpx.AsyncClient() as newcomer:
+            assert (await newcomer.get(f"http://127.0.0.1:{served.port}/health")).status_code == 200
         for _, writer in places:
             writer.close()
-        await asyncio.sleep(0.2)
-        assert (await served.client.get("/health")).status_code == 200
 
 
 async def test_metrics(serve: Serve):
