@@ -342,6 +342,15 @@ async def test_a_client_that_leaves_stops_model_and_kernel(serve: Serve, what: s
         await served.until("genprm_rows_waiting", 0)
 
 
+async def test_silence_is_broken_by_a_comment(serve: Serve, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("genprm.serve.events.HEARTBEAT", 0.1)
+    async with serve() as served:
+        row = {**ROW, "steps": ["a little slow"], "stream": True}
+        said = (await served.client.post("/v1/verify", json=row)).text
+        assert said.count(": still at work\n\n") >= 2
+        assert [name for name, _ in events(said)][-1] == "result"
+
+
 async def test_a_client_that_reads_nothing_holds_no_place(serve: Serve):
     async with serve() as served:
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
