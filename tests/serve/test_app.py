@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from genprm.errors import ModelError, ModelUnavailableError
 from genprm.records import Verification
+from genprm.serve.api import MAX_ROWS, RewardRequest, ScoreRequest, VerifyRequest
 from genprm.serve.keys import new_key
 from tests.serve.conftest import Serve
 
@@ -156,18 +157,22 @@ async def test_a_body_that_is_not_said_to_be_json(serve: Serve):
             assert (answer.status_code, "Content-Type: application/json" in answer.text) == (422, True)
 
 
-async def test_a_million_rows_that_are_none_are_refused_at_the_first(serve: Serve):
-    async with serve() as served:
-        for path, body in (
-            ("/v1/score", '{"rows": [' + "1," * 10**6 + "1]}"),
-            ("/v1/score", '{"rows": [' + "{}," * 10**6 + "{}]}"),
-            ("/get_reward", '{"query": [' + "1," * 10**6 + '1], "prompts": ["p"]}'),
-            ("/v1/verify", '{"problem": "p", "steps": [' + "1," * 10**6 + "1]}"),
-        ):
-            begun = time.monotonic()
-            answer = await served.client.post(path, content=body, headers={"content-type": "application/json"})
-            assert (answer.status_code, len(answer.content) < 1000) == (422, True)
-            assert time.monotonic() - begun < 10
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (ScoreRequest, {"rows": [1] * 1000}),
+        (ScoreRequest, {"rows": [{}] * 1000}),
+        (ScoreRequest, {"rows": [ROW] * (MAX_ROWS + 1)}),
+        (RewardRequest, {"query": [1] * 1000, "prompts": ["p"]}),
+        (RewardRequest, {"query": ["p"], "prompts": [1] * 1000}),
+        (VerifyRequest, {"problem": "p", "steps": [1] * 1000}),
+    ],
+)
+def test_reading_ends_at_the_first_row_that_is_none(kind: type[BaseModel], body: Any):
+    """Else a body of 4 MiB becomes two million errors."""
+    with pytest.raises(ValidationError) as caught:
+        kind.model_validate(body)
+    assert caught.value.error_count() <= 3
 
 
 @pytest.mark.parametrize(("sent", "answered"), [(b"", False), (b"POST /v1/verify HT", False), (HALF, True)])
