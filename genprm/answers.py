@@ -29,7 +29,8 @@ CACHED = 1 << 16
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?")
 _FRACTION = re.compile(r"([-+]?\d+)/(\d+)|([-+]?)\\d?frac\{(-?\d+)\}\{(\d+)\}")
 _SAID = re.compile(r"(?i)\banswer(?:\s+is)?\s*:?\s*\$?\s*([-+]?[\d.,/]*\d)")
-_GSM8K = re.compile(r"####\s*(\S[^\n]*)")
+GSM8K = re.compile(r"(?:^|\n)[ \t]*####[ \t]*([^\sA-Za-z]\S*)\s*\Z")
+"""GSM8K's last line. A heading of Markdown, which also has four marks, begins with a letter, or has more words."""
 
 
 def final_answer(text: str) -> str | None:
@@ -37,7 +38,7 @@ def final_answer(text: str) -> str | None:
     boxed = last_boxed(text)
     if boxed is not None:
         return boxed or None
-    for pattern in (_GSM8K, _SAID):
+    for pattern in (GSM8K, _SAID):
         found = pattern.findall(text)
         if found:
             return str(found[-1]).strip()

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from genprm.budget import Budget
+from genprm.errors import ModelUnavailableError
 from genprm.models.base import Completion, Message, ModelBackend, Sampling
 from genprm.records import ParseStatus, Segment, Usage
 from sandbox import RunResult, SandboxTimeoutError, Session
@@ -216,4 +217,8 @@ class Chain:
             async with asyncio.timeout(self.budget.wall_seconds - self._elapsed):
                 return await work
         except TimeoutError as error:
+            if self._model.away:  # it was not thinking that took so long: nothing is known of the step
+                raise ModelUnavailableError(
+                    f"{self._model.name}: no answer for the rest of a chain's {self.budget.wall_seconds:g} s"
+                ) from error
             raise WallTimeError from error

@@ -23,6 +23,10 @@ class ModelError(GenprmError):
     """The model backend failed: the model cannot be loaded, or its server does not answer."""
 
 
+class NothingWrittenError(ModelError):
+    """A policy wrote nothing at all."""
+
+
 class ModelUnavailableError(ModelError):
     """The model's server does not answer for now. It may be restarting: what was asked is worth asking again."""
 

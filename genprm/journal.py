@@ -136,7 +136,11 @@ class Journal:
                         self._check(json.loads(line)["fingerprint"], mark)
                     else:
                         self._take(line, end)
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError) as error:
+                    if end == 0:
+                        raise OutputError(
+                            f"{self.partial}: is no journal of ours, or damaged at its beginning: remove it"
+                        ) from error
                     break
                 end += len(line)
         return end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import (
     AliasChoices,
@@ -83,23 +83,35 @@ class Scored(BaseModel):
     """Candidates without a score."""
 
 
-def read_pools(path: str, limit: int | None) -> list[Pool]:
-    """Read a file of pools.
+class PoolFile(NamedTuple):
+    """What is in a file of pools."""
+
+    pools: list[Pool]
+    without_candidates: int
+    """Problems of a search that failed, or found no solution."""
+
+
+def read_pools(path: str, limit: int | None) -> PoolFile:
+    """Read a file of pools, or the output of a search.
 
     Raises:
         InputError: the file is missing, empty or broken, or a row is not as expected.
     """
     pools: list[Pool] = []
+    without = 0
     for where, row in iterate_rows(path, limit):
         if not isinstance(row, dict):
             raise InputError(f"{where}: expected an object with the fields problem and candidates")
+        if "gold" in row and not row.get("candidates"):
+            without += 1
+            continue
         try:
             pools.append(Pool.model_validate(row))
         except ValidationError as error:
             raise field_error(where, error) from error
     if not pools:
         raise InputError(f"{path}: no rows in it")
-    return pools
+    return PoolFile(pools, without)
 
 
 def measure_pools(pools: Sequence[Pool], ours: Mapping[str, Sequence[Mapping[Reduce, float | None]]]) -> list[Scored]:

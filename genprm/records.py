@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, field_validator, model_validator
 
 from sandbox import RunResult
 
@@ -72,7 +72,7 @@ class Solution(Record):
     id: Text
     problem: Text = Field(min_length=1)
     steps: tuple[Text, ...] = Field(min_length=1)
-    label: int | None = Field(default=None, ge=NO_ERROR)
+    label: StrictInt | None = Field(default=None, ge=NO_ERROR)
     """Gold index of the first wrong step, -1 for none, None if not known."""
     generator: Text | None = None
     """Who wrote the solution, if known."""

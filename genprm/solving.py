@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from genprm.answers import last_boxed
+from genprm.answers import GSM8K, last_boxed
 from genprm.models.base import Message
 
 ASK = "Put the final answer in \\boxed{} at the end."
@@ -49,4 +49,4 @@ def without_blank(pieces: Sequence[str]) -> tuple[str, ...]:
 
 def is_finished(text: str) -> bool:
     """Whether a solution has come to its final answer."""
-    return last_boxed(text) is not None or "####" in text
+    return last_boxed(text) is not None or GSM8K.search(text) is not None

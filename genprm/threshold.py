@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from genprm.errors import ConfigError
 from genprm.evaluation import Outcome, f1_score, outcome, predicted
-from genprm.records import NO_ERROR, OutputRow, StopReason, Verification
+from genprm.records import NO_ERROR, OutputRow, StopReason, Verdict, Verification
 
 CANDIDATES = 200
 """Most thresholds that are tried, spread evenly over the steps' scores."""
@@ -25,6 +25,21 @@ def outcome_at(row: OutputRow, threshold: float) -> Outcome:
         ValueError: it has no label.
     """
     return outcome(row)._replace(predicted=_predicted_at(row, threshold))
+
+
+def check_scores(row: OutputRow) -> None:
+    """Refuse a row whose scores are not what its verdicts were read from.
+
+    Raises:
+        ConfigError: a majority of several chains decided: the scores are shares of them, for which 0.5 is no threshold.
+    """
+    if isinstance(row, Verification) and row.votes > 1:
+        for step in row.steps:
+            if step.score is not None and step.verdict is not Verdict.of(step.score):
+                raise ConfigError(
+                    f"{row.id}: a majority of its {row.votes} votes decided, whose scores have no threshold: "
+                    "verify with --aggregate mean"
+                )
 
 
 def _predicted_at(row: OutputRow, threshold: float) -> int | None:
@@ -50,6 +65,8 @@ def fit_threshold(rows: Sequence[OutputRow]) -> float:
         ConfigError: there are only right or only wrong solutions.
         ValueError: a row has no label.
     """
+    for row in rows:
+        check_scores(row)
     if f1_score([outcome(row) for row in rows]) is None:
         raise ConfigError("a threshold cannot be chosen: the rows hold only right, or only wrong, solutions")
     scores = sorted(

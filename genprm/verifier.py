@@ -187,6 +187,11 @@ class AsyncVerifier:
             raise
         except (ModelError, SandboxError) as error:
             raise VerificationError(f"{type(error).__name__}: {error}") from error
+        except (ConfigError, VerificationError):
+            raise
+        except Exception as error:
+            # A fault of ours, on what one model wrote: the other rows are not to be lost for it.
+            raise VerificationError(f"a fault of genprm's own: {type(error).__name__}: {error}") from error
         finally:
             for chain in chains:
                 await chain.close()

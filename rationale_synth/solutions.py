@@ -97,7 +97,8 @@ class Sampler:
         failed = 0
         texts: set[str] = set()
         kinds = [[s for s in samples if bool(s.right) is right] for right in (True, False)]
-        shares = (most - most // 2, most // 2)
+        odd = most % 2 * (index % 2)  # of an odd number, the one over is right and wrong by turns
+        shares = (most - most // 2 - odd, most // 2 + odd)
         for kind, share, other in zip(kinds, shares, reversed(kinds), strict=True):
             room = max(share, most - min(len(other), most - share))
             for sample in kind:

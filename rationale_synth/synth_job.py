@@ -37,7 +37,11 @@ def read_labelled(source: Path) -> Iterator[LabelledSolution]:
         InputError: there are none, or a line is none.
     """
     if source.is_file():
+        seen: set[str] = set()
         for solution in iterate_solutions(str(source)):
+            if solution.id in seen:
+                raise InputError(f"{source}: two rows with the id {solution.id}: records are known by their ids")
+            seen.add(solution.id)
             if solution.label is None:
                 raise InputError(f"{source}: row {solution.id} has no field label: the first wrong step, -1 for none")
             yield LabelledSolution.known(solution, solution.generator or "unknown")

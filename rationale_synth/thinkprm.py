@@ -5,12 +5,13 @@ The synthesis prompt asks the model to stop after the first wrong step; the prom
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from genprm.chain import Chain
 from genprm.models.base import FinishReason, Message
 from genprm.records import NO_ERROR
-from genprm.styles.thinkprm import QUESTION, START, VERDICT, asked
+from genprm.styles.thinkprm import HEADING, QUESTION, START, VERDICT, asked
 from genprm.train.record import ChatMessage
 from rationale_synth.consensus import Reason
 from rationale_synth.transcript import Transcript
@@ -53,6 +54,8 @@ def read_chain(text: str, label: int, steps: int) -> tuple[str, int] | Reason:
     verdicts = list(VERDICT.finditer(text))
     if not verdicts:
         return Reason.NO_VERDICT
+    if (numbers := _numbers(text, verdicts)) and numbers != list(range(1, len(verdicts) + 1)):
+        return Reason.MISSING_SECTION if max(numbers) <= steps else Reason.NO_SUCH_STEP
     needed = {steps, steps if label == NO_ERROR else label + 1}
     first = next((place for place, verdict in enumerate(verdicts) if verdict[1].lower() == "incorrect"), NO_ERROR)
     if len(verdicts) > steps:
@@ -60,6 +63,15 @@ def read_chain(text: str, label: int, steps: int) -> tuple[str, int] | Reason:
     if len(verdicts) not in needed and len(verdicts) != first + 1:
         return Reason.MISSING_SECTION
     return text[: verdicts[-1].end()].replace("<think>", "").replace("</think>", ""), first
+
+
+def _numbers(text: str, verdicts: Sequence[re.Match[str]]) -> list[int]:
+    """Of the step that each verdict stands under; none where the chain numbers no steps."""
+    headings = [(heading.start(), int(heading[1])) for heading in HEADING.finditer(text)]
+    if not headings:
+        return []
+    above = [[number for start, number in headings if start < verdict.start()] for verdict in verdicts]
+    return [numbers[-1] if numbers else 0 for numbers in above]
 
 
 def thinkprm_transcript(problem: str, steps: Sequence[str], chain: str, correct: bool) -> Transcript:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from json import dumps
 from pathlib import Path
@@ -35,7 +35,7 @@ from genprm.records import OutputRow, Solution, Verification, parse_row
 from genprm.report import write_text
 from genprm.rows import iterate_solutions
 from genprm.search.select import Reduce, verification_score
-from genprm.threshold import fit_threshold, outcome_at
+from genprm.threshold import check_scores, fit_threshold, outcome_at
 
 eval_app = typer.Typer(no_args_is_help=True, help="Measure a verifier on labelled data.")
 Json = Annotated[Path | None, typer.Option(help="Write the figures as JSON.")]
@@ -93,7 +93,10 @@ def bon(
     """
     with shared.refusing():
         shared.check_target(json)
-        pools = [pool for file in files for pool in read_pools(file, limit)]
+        found = [read_pools(file, limit) for file in files]
+        pools = [pool for each in found for pool in each.pools]
+        if left_out := sum(each.without_candidates for each in found):
+            say(f"{left_out} problems without a candidate, as of searches that failed, are left out")
         if output is not None:
             _make_folder(output)
     scores: list[dict[Reduce, float | None]] = []
@@ -150,7 +153,9 @@ def threshold(
         results: dict[str, dict[str, SubsetResult]] = {}
         for file in files:
             rows = list(_labelled_results(file))
-            results[_short(file, files)] = {
+            for row in rows:
+                check_scores(row)
+            results[shared.short_name(file, files)] = {
                 f"{each:.4g}": evaluate_subset([outcome_at(row, each) for row in rows]) for each in (0.5, chosen)
             }
     table = _table("subset", "threshold", *_FIGURES)
@@ -174,7 +179,7 @@ def compare_results(files: Results, json: Json = None) -> None:
             raise InputError("compare takes two files or more")
         if len({Path(file).resolve() for file in files}) < len(files):
             raise InputError("compare takes different files: one is named twice")
-        results = {_short(file, files): _outcomes(file) for file in files}
+        results = {shared.short_name(file, files): _outcomes(file) for file in files}
         if not set.intersection(*(set(result) for result in results.values())):
             raise InputError(f"{', '.join(files)}: no row is in all of them")
         result = compare(results)
@@ -214,12 +219,6 @@ def _outcomes(file: str) -> dict[str, Outcome]:
 
 def _points(file: str) -> list[Point]:
     return points(_labelled_results(file))
-
-
-def _short(file: str, files: Iterable[str]) -> str:
-    """A file's bare name; the whole path where another one has the same."""
-    stems = [Path(other).stem for other in files]
-    return Path(file).stem if stems.count(Path(file).stem) == 1 else file
 
 
 def _reductions(row: OutputRow) -> dict[Reduce, float | None]:

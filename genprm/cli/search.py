@@ -17,6 +17,7 @@ from genprm.batch import Checked
 from genprm.cli import shared
 from genprm.cli.shared import EXIT_UNSCORED, say
 from genprm.errors import ConfigError
+from genprm.extras import require
 from genprm.options import Backend, ModelOptions, RunOptions
 from genprm.problems import read_problems
 from genprm.records import Problem
@@ -174,9 +175,8 @@ def curves(
 ) -> None:
     """Several searches side by side: accuracy against tokens."""
     with shared.refusing():
-        for path in (json, plot):
-            shared.check_target(path)
-        _report({Path(file).stem: _figures(file) for file in files}, json, plot)
+        shared.check_targets(files, json, plot)
+        _report({shared.short_name(file, files): _figures(file) for file in files}, json, plot)
 
 
 def _run(
@@ -190,8 +190,8 @@ def _run(
 ) -> None:
     """Exit status 0: every problem has an answer. 1: some failed. 2: nothing was done."""
     with shared.refusing():
-        for path in (output, json, plot):
-            shared.check_target(path)
+        require("data", ("math_verify", "pebble"))
+        shared.check_targets([problems], output, json, plot)
         rows = Checked(Problem, read_problems(problems, limit))
     with rows:
         shared.run(search_rows(rows, work, options, output, say))

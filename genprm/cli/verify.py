@@ -33,8 +33,7 @@ def verify(
     """
     target = None if output in (None, "-") else Path(str(output))
     with shared.refusing():
-        for path in (target, html):
-            shared.check_target(path)
+        shared.check_targets([file], target, html)
         solutions = Checked(Solution, iterate_solutions(file, limit))
     summary = Summary()
     with solutions, shared.rows_file(target) as place:

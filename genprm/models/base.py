@@ -68,6 +68,8 @@ class ModelBackend(abc.ABC):
     """The model's name, as it stands in the results."""
     concurrency: int
     """Chains that the backend serves well at once."""
+    away: bool = False
+    """Whether all that was last heard of its server is that it is not there."""
 
     @abc.abstractmethod
     async def complete(

@@ -67,7 +67,8 @@ class OpenAIModel(ModelBackend):
         self.concurrency = IN_FLIGHT
         self._asked_for = adapter or model
         self._patience = patience
-        self._away = False
+        self._told = False
+        """Whether the user has been told that the server is away."""
         self._forces = True
         """Whether the server can be made to draw a token, as far as is known."""
         self._tokenizer: Any = load_tokenizer(tokenizer or model)
@@ -196,20 +197,22 @@ class OpenAIModel(ModelBackend):
                 response = await self._client.post("completions", json=body)
             except httpx.RequestError as error:
                 problem = f"{type(error).__name__} {error}".strip()
+                self.away = True
             else:
                 if response.status_code < 400:
-                    self._away = False
+                    self.away = self._told = False
                     return _object(response, self.name)
                 problem = f"status {response.status_code}: {response.text[:300]}"
                 told = self._must_wait(response, problem)
+                self.away = response.status_code >= 500
                 failures += response.status_code not in COMES_BACK
             if failures >= ATTEMPTS:
                 raise ModelError(f"{self.name}: the server failed {ATTEMPTS} times, last {problem}")
             pause = max(told, wait * random.uniform(0.5, 1.0))  # so that not all come back at once
             if time.monotonic() - begun + pause > self._patience:
                 raise ModelUnavailableError(f"{self.name}: no answer for {self._patience:g} s, last {problem}")
-            if not self._away and time.monotonic() - begun + pause > WARN_AFTER:
-                self._away = True
+            if not self._told and time.monotonic() - begun + pause > WARN_AFTER:
+                self._told = True
                 _LOG.warning("%s does not answer (%s): asking again for %g s", self.name, problem, self._patience)
             await asyncio.sleep(pause)
             wait = min(2 * wait, LONGEST_WAIT)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from genprm.answers import AnswerChecker, final_answer
-from genprm.errors import ModelError
+from genprm.errors import NothingWrittenError
 from genprm.models.base import FinishReason, Message
 from genprm.policy import Policy
 from genprm.pools import PoolCandidate
@@ -194,7 +194,7 @@ class Search:
             new = Path(steps=steps, finished=finished, key=f"{path.key}/{number}", scores=path.scores)
             grown.append(replace(new, spent=path.spent + cost))
         if not grown:
-            raise ModelError(f"{self._policy.model.name} wrote nothing, {n} times")
+            raise NothingWrittenError(f"{self._policy.model.name} wrote nothing, {n} times")
         return grown
 
     async def _candidate(self, path: Path) -> PoolCandidate:

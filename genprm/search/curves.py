@@ -104,6 +104,8 @@ def plot_curves(results: Mapping[str, SearchFigures], path: Path) -> None:
     """
     with picture(path, 6, 4) as axes:
         for name, figures in results.items():
+            if not figures.curve:
+                continue  # no problem has an answer
             axes.step(*zip(*figures.curve, strict=True), where="post", label=name)
         axes.set(xlabel="tokens per problem, policy and verifier", ylabel="right answers, %", xscale="log")
         axes.grid(alpha=0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from genprm.errors import NothingWrittenError, VerificationError
 from genprm.models.base import Message
 from genprm.records import NO_ERROR, SegmentKind, Verdict, Verification
 from genprm.search.base import Path, Search
@@ -14,8 +15,13 @@ async def refine(search: Search, *, turns: int) -> None:
     """Write a solution; as long as the verifier finds an error, write it again, up to ``turns`` times."""
     messages: list[Message] = list(search.messages)
     for turn in range(turns + 1):
-        [written] = await search.write(Path(), first=turn, messages=messages)
-        judged = await search.judge(written)
+        try:
+            [written] = await search.write(Path(), first=turn, messages=messages)
+            judged = await search.judge(written)
+        except (NothingWrittenError, VerificationError):
+            if turn == 0:
+                raise
+            break  # what was offered before stays
         await search.offer(judged)
         report = judged.report
         if report is None or report.first_error == NO_ERROR:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from genprm.errors import NothingWrittenError
 from genprm.records import Verdict
 from genprm.search.base import Path, Search
 
@@ -15,7 +16,12 @@ async def chunk_reset(search: Search, *, attempts: int, max_steps: int) -> None:
     for _ in range(max_steps):
         drawn: list[Path] = []
         for attempt in range(attempts):
-            [grown] = await search.write_step(path, first=attempt)
+            try:
+                [grown] = await search.write_step(path, first=attempt)
+            except NothingWrittenError:
+                if attempt == attempts - 1 and not drawn:
+                    raise
+                continue
             judged = await search.judge(grown)
             drawn.append(judged)
             score = judged.scores[-1]

@@ -29,7 +29,7 @@ _ASK = (
     "Here is a math problem and a solution, one step per line. Examine every step and decide whether it is correct. "
     "If the solution is not finished, judge only the steps that are there."
 )
-_HEADING = re.compile(r"^[ \t>*#]*Step[ \t]+(\d+)[ \t]*[*]*[:.][*]*", re.MULTILINE | re.IGNORECASE)
+HEADING = re.compile(r"^[ \t>*#]*Step[ \t]+(\d{1,4})[ \t]*[*]*[:.][*]*", re.MULTILINE | re.IGNORECASE)
 VERDICT = re.compile(r"\\boxed\{\s*(?:\\text\{\s*)?(correct|incorrect)\s*\}?\s*\}", re.IGNORECASE)
 _BOXED = re.compile(r"\\boxed\{")
 _CORRECT = {"correct": True, "incorrect": False}
@@ -127,7 +127,7 @@ def _why_not(text: str, seen: Sequence[_Section], stop_reason: StopReason) -> Pa
 
 
 def _sections(text: str) -> dict[int, list[_Section]]:
-    headings = list(_HEADING.finditer(text))
+    headings = list(HEADING.finditer(text))
     sections: dict[int, list[_Section]] = {}
     if not headings:
         begin = 0

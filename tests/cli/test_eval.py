@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from genprm.aggregate import ChainVotes, combine_chains
+from genprm.aggregate import Aggregate, ChainVotes, combine_chains
 from genprm.cli.main import app
 from genprm.records import FailedRow, ParseStatus, Solution, StepVote, StopReason, Usage
 
@@ -22,6 +22,22 @@ def result(name: str, label: int | None, *scores: float | None) -> str:
     votes = [StepVote(score=each, stop_reason=StopReason.JUDGED, parse=PARSE[each is not None]) for each in scores]
     solution = Solution(id=name, problem="p", steps=("s",) * len(scores), label=label)
     return combine_chains(solution, [ChainVotes(tuple(votes), Usage())], "m", "direct").model_dump_json() + "\n"
+
+
+def by_majority() -> str:
+    """Seven chains name the steps 2, 2, 2, 0, 0, 1, 1: the most say 2, and step 1, which is right, has 3 in 7."""
+    chains = [
+        ChainVotes(
+            tuple(
+                StepVote(score=float(index != first), stop_reason=StopReason.JUDGED, parse=ParseStatus.OK)
+                for index in range(4)
+            ),
+            Usage(),
+        )
+        for first in (2, 2, 2, 0, 0, 1, 1)
+    ]
+    solution = Solution(id="b", problem="p", steps=("s",) * 4, label=2)
+    return combine_chains(solution, chains, "m", "judge", aggregate=Aggregate.MAJORITY).model_dump_json() + "\n"
 
 
 def failed(name: str, label: int) -> str:
@@ -235,6 +251,7 @@ WRONG = [
     (["calibration", "one.jsonl", "--plot", "c.nonsense"], "c.nonsense: Format 'nonsense' is not supported"),
     (["calibration", "."], ".: Is a directory"),
     (["threshold", "one.jsonl", "--fit", "right.jsonl"], "a threshold cannot be chosen"),
+    (["threshold", "one.jsonl", "--fit", "majority.jsonl"], "b: a majority of its 7 votes decided"),
     (["threshold", "one.jsonl", "--fit", "unlabelled.jsonl"], "unlabelled.jsonl, line 2: row b has no label"),
     (["compare", "one.jsonl"], "compare takes two files or more"),
     (["compare", "one.jsonl", "./one.jsonl"], "compare takes different files"),
@@ -257,6 +274,7 @@ def test_wrong_input(pools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "empty.jsonl": "",
         "one.jsonl": result("a", 0, 0.3) + result("b", -1, 0.8),
         "right.jsonl": result("c", -1, 0.9),
+        "majority.jsonl": by_majority() + result("c", -1, 0.9),
         "twice.jsonl": result("a", 0, 0.3) + result("a", 0, 0.4),
         "unlabelled.jsonl": result("a", 0, 0.3) + result("b", None, 0.8),
     }

@@ -47,7 +47,7 @@ def test_each_method(cli: Cli, tmp_path: Path, problems: Path, method: str):
     assert all(isinstance(row, SearchResult) and row.correct for row in rows(tmp_path))
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "figures.json").read_text())[method]["accuracy"] == 100
-    assert len(read_pools(str(tmp_path / "out.jsonl"), None)) == 4, "a pool, too"
+    assert len(read_pools(str(tmp_path / "out.jsonl"), None).pools) == 4, "a pool, too"
     beside = cli("search", "curves", "out.jsonl")
     assert beside.returncode == 0
     assert "100.0" in beside.stdout

@@ -85,6 +85,10 @@ def test_processbench(cli: Cli, rows_file: Path, script: Path, tmp_path: Path):
 
 
 BAD = [
+    (["verify", "rows.jsonl", "-o", "rows.jsonl"], "rows.jsonl is read from by the same command"),
+    (["verify", "rows.jsonl", "-o", "x", "--html", "x"], "x is written by the same command"),
+    (["verify", "rows.jsonl", "-o", "/dev/null"], "/dev/null: is no regular file"),
+    (["verify", "boolean.jsonl"], "boolean.jsonl, line 1, field label: input should be a valid integer"),
     (["verify", "missing.jsonl"], "missing.jsonl: No such file"),
     (["verify", "empty.jsonl"], "empty.jsonl: no rows in it"),
     (["verify", "broken.jsonl"], "broken.jsonl, line 7: not valid JSON"),
@@ -144,6 +148,7 @@ def test_bad_input_is_one_line_and_exit_status_2(
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "broken.jsonl").write_text(good + '{"id": \n')
     (tmp_path / "nosteps.jsonl").write_text('{"id": "a", "problem": "p"}\n')
+    (tmp_path / "boolean.jsonl").write_text('{"id": "a", "problem": "p", "steps": ["s"], "label": true}\n')
     (tmp_path / "unlabelled.jsonl").write_text('{"id": "a", "problem": "p", "steps": ["s"]}\n')
     before = sorted(tmp_path.iterdir())
     done = cli(*arguments, HF_HUB_OFFLINE="1")

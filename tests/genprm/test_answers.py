@@ -27,6 +27,10 @@ async def checker() -> AsyncIterator[AnswerChecker]:
     [
         ("so \\boxed{1} and then \\boxed{\\frac{1}{2}}.", "\\frac{1}{2}"),
         ("so it is 24.\n#### 1,024", "1,024"),
+        ("#### Step 1: Add\n\nSo it is 2.\n\n#### 3", "3"),
+        ("#### Step 1: Add\n\nThe answer is 2.", "2"),
+        ("#### 1. Add them", None),
+        ("#### $1,200.50\n", "$1,200.50"),
         ("The answer is $42.", "42"),
         ("Final Answer: 3/4", "3/4"),
         ("\\boxed{unclosed", None),

@@ -50,6 +50,14 @@ def test_an_interrupted_run_is_continued(tmp_path: Path, torn: bytes):
     assert len((tmp_path / "out").read_text().splitlines()) == 2
 
 
+@pytest.mark.parametrize("there", ["my notes\n", '{"fingerprint": tru\n{"index": 0}\n', "[1]\n"])
+def test_what_is_no_journal_of_ours_is_not_touched(tmp_path: Path, there: str):
+    (tmp_path / "out.partial").write_text(there)
+    with pytest.raises(OutputError, match="is no journal of ours"):
+        Journal(tmp_path / "out", "mark", is_verified)
+    assert (tmp_path / "out.partial").read_text() == there
+
+
 def test_another_runs_journal_is_not_touched(tmp_path: Path):
     with Journal(tmp_path / "out", "mark", is_verified) as journal:
         journal.add(0, row("0"))

@@ -119,10 +119,10 @@ def write(path: Path, *rows: object) -> str:
 
 def test_both_names_of_a_field_and_numbers_as_ids(tmp_path: Path):
     other = {"problem_id": 7, "question": "p", "candidates": GOOD["candidates"]}
-    found = read_pools(write(tmp_path / "p.jsonl", GOOD, other), None)
+    found = read_pools(write(tmp_path / "p.jsonl", GOOD, other), None).pools
     assert [(each.id, each.problem) for each in found] == [("a", "p"), ("7", "p")]
     assert [solution.id for solution in found[0].solutions()] == ["a/0"]
-    assert len(read_pools(write(tmp_path / "p.jsonl", GOOD, GOOD), 1)) == 1
+    assert len(read_pools(write(tmp_path / "p.jsonl", GOOD, GOOD), 1).pools) == 1
 
 
 def candidate(**fields: object) -> dict[str, object]:
@@ -170,7 +170,7 @@ REAL = DATA / "best_of_n_dev" / "math500.jsonl"
 @pytest.mark.skipif(not REAL.exists(), reason="no pools here (GENPRM_DATA)")
 def test_real_pools_and_a_real_prm():
     """Counted anew, the plain way: Qwen's PRM beats a blind draw and stays under the oracle."""
-    found = read_pools(str(REAL), None)
+    found = read_pools(str(REAL), None).pools
     results = measure_pools(found, {})
     assert list(results[0].accuracy) == [1, 2, 4, 8, 16, 32]
     rows = [json.loads(line)["candidates"] for line in REAL.read_text().splitlines()]

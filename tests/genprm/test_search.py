@@ -166,6 +166,32 @@ async def test_a_policy_that_says_nothing(checker: AnswerChecker):
         await best_of_n(hunt, n=2, rule=Rule.BEST)
 
 
+@pytest.mark.parametrize("later", ["", " \n"])
+async def test_a_later_draw_that_says_nothing_costs_no_answer(checker: AnswerChecker, later: str):
+    writes = ScriptedModel([Line(when="found fault", text=later), Line(text=BAD)])
+    hunt = search(checker, writes, judge_by("something"))
+    await refine(hunt, turns=3)
+    result = await hunt.result("refine")
+    assert [point.answer for point in result.trace] == ["43"]
+    assert result.spent.policy > 0
+
+
+async def test_a_chunk_that_says_nothing_is_drawn_anew(checker: AnswerChecker):
+    drawn = iter(["", GOOD.split("\n\n")[0], GOOD.split("\n\n")[1]])
+    hunt = search(
+        checker, ScriptedModel(lambda prompt: Line(text=next(drawn, "The answer is \\boxed{42}."))), judge_by("x")
+    )
+    await chunk_reset(hunt, attempts=2, max_steps=3)
+    assert (await hunt.result("reset")).answer == "42"
+
+
+async def test_a_heading_is_no_answer(checker: AnswerChecker):
+    steps = iter(["#### Step 1: Six times seven", "Six sevens are 42.", "The answer is \\boxed{42}."])
+    hunt = search(checker, ScriptedModel(lambda prompt: Line(text=next(steps))), judge_by("x"))
+    await chunk_reset(hunt, attempts=1, max_steps=9)
+    assert (await hunt.result("reset")).answer == "42"
+
+
 async def test_what_is_accepted_is_not_judged_again(checker: AnswerChecker):
     """A style whose verdicts are independent is asked about the new step only; another one about all."""
     for style, asked in ((StepWiser(), 1), (Direct(history=History.NONE), 1), (Direct(), 2)):

@@ -33,7 +33,7 @@ from genprm import AsyncVerifier, Budget, Sampling, Solution, StopReason, Verdic
 from genprm.errors import ContextFullError
 from genprm.models.scripted import Rule, ScriptedModel
 from genprm.records import ParseStatus, Segment, SegmentKind, StepVote
-from genprm.styles import GenPRM
+from genprm.styles import Direct, GenPRM
 from genprm.styles.execution import OutputFormat
 from sandbox import Sandbox, SandboxLostError, SandboxUnavailableError
 
@@ -367,6 +367,21 @@ async def test_who_watches_is_told_that_a_chain_begins_anew(local_sandbox: Sandb
     assert found.unscored == 0
     parts = [(segment.kind.value, 0) for segment in found.steps[0].segments]
     assert watcher.told == [("genprm", 0), *parts[:2], ("genprm", 0), *parts, ("judged", 0)]
+
+
+async def test_a_fault_of_ours_fails_one_solution_only(monkeypatch: pytest.MonkeyPatch):
+    """Whatever it is: the others of the run are worth more than a traceback."""
+
+    def answer(prompt: str) -> Rule:
+        if "unlucky" in prompt:
+            raise ValueError("Exceeds the limit (4300 digits)")
+        return Rule(yes=0.9)
+
+    rows = [Solution(id=str(n), problem="unlucky" if n == 1 else "p", steps=("s",)) for n in range(3)]
+    async with AsyncVerifier(ScriptedModel(answer), None, style=Direct()) as verifier:
+        found = dict([entry async for entry in verifier.verify_many(rows)])
+    assert [getattr(found[n], "score", None) for n in range(3)] == [pytest.approx(0.9), None, pytest.approx(0.9)]
+    assert found[1].error == "a fault of genprm's own: ValueError: Exceeds the limit (4300 digits)"
 
 
 async def test_18_sandbox_failure_fails_one_solution_only(local_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):

@@ -128,6 +128,12 @@ def test_chains_of_every_shape(text: str, expected: list[str]):
     assert [vote.parse.value for vote in read_chain(text, 2, StopReason.JUDGED)] == expected
 
 
+def test_a_number_of_thousands_of_digits():
+    """A model that repeats itself; Python refuses to read such a number."""
+    text = "Step " + "1" * 5000 + ": \\boxed{correct}\nStep 1: \\boxed{correct}"
+    assert read_chain(text, 1, StopReason.JUDGED)[0].score is not None
+
+
 def test_a_chain_that_was_cut_off():
     votes = read_chain("Step 1: \\boxed{correct}\nStep 2: on and on", 2, StopReason.TOKEN_BUDGET)
     assert [vote.parse for vote in votes] == [ParseStatus.OK, ParseStatus.TRUNCATED]

@@ -355,6 +355,19 @@ async def test_a_server_that_went_away(peer, tiny_model: Path):
     await model.close()
 
 
+async def test_time_that_passes_without_a_server_makes_no_row_unscored(peer, tiny_model: Path):
+    """A chain's time may be up before patience is: the run ends, to be gone on with."""
+    state, url = peer
+    state.answers = [(503, {})] * 100_000
+    model = await connect(url, tiny_model, patience=60)
+    async with AsyncVerifier(model, None, style=Direct(), budget=Budget(wall_seconds=1.5)) as verifier:
+        with pytest.raises(ModelUnavailableError, match=r"no answer for the rest of a chain's 1\.5 s"):
+            await verifier.verify("p", ["s"])
+        state.answers = [(503, {})]
+        await model.complete("Q", stop=(), max_tokens=1, sampling=Sampling())
+        assert not model.away
+
+
 async def test_what_is_served_is_checked_first(peer, tiny_model: Path):
     _, url = peer
     with pytest.raises(ModelError, match="does not serve the model 'other', but served"):

@@ -31,7 +31,7 @@ from rationale_synth.memory import Memory
 from rationale_synth.planted import Kind, Planted, plant, unplanted
 from rationale_synth.records import LabelledSolution
 from rationale_synth.run_folder import RunFolder
-from rationale_synth.synth_job import open_synth_run, run_synth_job, write_data
+from rationale_synth.synth_job import open_synth_run, read_labelled, run_synth_job, write_data
 from rationale_synth.synthesize import Synthesizer, SynthOptions, SynthRecord, SynthStyle
 from rationale_synth.taught import verdicts_to_mask, without_verdicts
 from rationale_synth.thinkprm import read_chain
@@ -425,6 +425,28 @@ def test_thinkprm_chains(verdicts: Sequence[str], label: int, steps: int, read: 
         assert not isinstance(found, Reason)
         assert found[1] == read
         assert found[0].endswith("}")
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("Step 1: \\boxed{correct}\nStep 3: \\boxed{incorrect}", Reason.MISSING_SECTION),
+        ("Step 2: \\boxed{correct}\nStep 1: \\boxed{incorrect}", Reason.MISSING_SECTION),
+        ("Step 1: \\boxed{correct}, no: \\boxed{incorrect}", Reason.MISSING_SECTION),
+        ("Step 7: \\boxed{incorrect}", Reason.NO_SUCH_STEP),
+        ("It is \\boxed{correct}, and then \\boxed{incorrect}", 1),
+    ],
+)
+def test_a_chain_names_its_steps_in_their_order(text: str, read: int | Reason):
+    found = read_chain(text, 1, 3)
+    assert (found if isinstance(found, Reason) else found[1]) == read
+
+
+def test_two_rows_with_one_id(tmp_path: Path):
+    row = {"id": "x", "problem": "p", "steps": ["s"], "label": 0}
+    (tmp_path / "rows.jsonl").write_text(f"{json.dumps(row)}\n{json.dumps(row | {'label': -1})}\n")
+    with pytest.raises(InputError, match="two rows with the id x"):
+        list(read_labelled(tmp_path / "rows.jsonl"))
 
 
 @pytest.mark.parametrize("kind", [None, Kind.WRONG_OPERAND])
