@@ -187,11 +187,6 @@ class AsyncVerifier:
             raise
         except (ModelError, SandboxError) as error:
             raise VerificationError(f"{type(error).__name__}: {error}") from error
-        except (ConfigError, VerificationError):
-            raise
-        except Exception as error:
-            # A fault of ours, on what one model wrote: the other rows are not to be lost for it.
-            raise VerificationError(f"a fault of genprm's own: {type(error).__name__}: {error}") from error
         finally:
             for chain in chains:
                 await chain.close()
@@ -227,15 +222,16 @@ class AsyncVerifier:
         async def row(solution: Solution) -> OutputRow:
             try:
                 return await self.verify_solution(solution, votes=votes)
+            except (SandboxUnavailableError, ModelUnavailableError, ConfigError):
+                raise
             except VerificationError as error:
-                return FailedRow(
-                    id=solution.id,
-                    problem=solution.problem,
-                    solution=solution.steps,
-                    label=solution.label,
-                    generator=solution.generator,
-                    error=str(error),
-                )
+                why = str(error)
+            except Exception as error:  # noqa: BLE001 - on what one model wrote: the others are not to be lost for it
+                why = f"a fault of genprm's own: {type(error).__name__}: {error}"
+            return FailedRow(
+                id=solution.id, problem=solution.problem, solution=solution.steps, label=solution.label,
+                generator=solution.generator, error=why,
+            )  # fmt: skip
 
         async with aclosing(map_unordered(row, solutions, self.rows_at_once)) as rows:
             async for entry in rows:

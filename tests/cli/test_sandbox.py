@@ -32,7 +32,8 @@ def test_run_from_standard_input_as_json(cli: Cli, where: str):
 def test_timeout(cli: Cli):
     done = cli("sandbox", "run", "while True: pass", "--backend", "local", "--timeout", "0.5")
     assert done.returncode == 1
-    assert "timeout after 0.5" in done.stderr
+    assert "still running after 0.5 s" in done.stderr
+    assert "genprm: timeout after " in done.stderr
 
 
 def test_check_fails_closed_on_the_local_backend(cli: Cli):

@@ -36,7 +36,7 @@ class Attack:
     @property
     def timeout(self) -> float:
         """Short where it may be what ends the cell, generous where the cell must end before it."""
-        return 1.5 if TIMEOUT in self.expected else 10
+        return 1.5 if TIMEOUT in self.expected else max(10, self.bound - 10)
 
 
 every_guest = pytest.mark.parametrize("kind", kinds("local", "docker", "docker-kernel", "gvisor"), indirect=True)
@@ -56,7 +56,7 @@ ATTACKS = [
     Attack("blocked signals", "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nwhile True: pass", (TIMEOUT,)),
     Attack("fork bomb", "import os\nwhile True: os.fork()", (ERROR, DIED, TIMEOUT, MEMORY)),
     Attack("fork bomb that survives errors", "import os\nwhile True:\n try: os.fork()\n except OSError: pass", (TIMEOUT, DIED, MEMORY)),
-    Attack("thread bomb", "import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(60,)).start()", (ERROR, DIED, MEMORY)),
+    Attack("thread bomb", "import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(60,)).start()", (ERROR, DIED, MEMORY), bound=50),
     Attack("memory bomb", "x = bytearray(1 << 31)", (MEMORY,), lost=False),
     Attack("slow memory bomb", "x = []\nwhile True: x.append(bytearray(1 << 20))", (MEMORY,), bound=17),
     Attack("memory through children", "import os, time\nfor _ in range(6):\n if os.fork() == 0:\n  x = bytearray(100 << 20)\n  time.sleep(60)\ntime.sleep(60)", (MEMORY,), bound=17, lost=True),

@@ -282,7 +282,7 @@ async def test_one_more_session_where_64_are_busy(own_backend: str):
         sessions = await asyncio.wait_for(asyncio.gather(*(box.session() for _ in range(64))), 60)
         busy = [asyncio.create_task(session.run("while True: pass", 5)) for session in sessions]
         await asyncio.sleep(0.5)
-        async with asyncio.timeout(20), await box.session() as another, await another.fork() as branch:
+        async with asyncio.timeout(60), await box.session() as another, await another.fork() as branch:
             assert (await another.run("print(1)", 15)).stdout == "1\n"
             assert (await branch.run("print(2)", 15)).stdout == "2\n"
         async with asyncio.timeout(60):
