@@ -7,7 +7,7 @@ is made to go on 1 and 3 times more. Each file is a difficulty, as ProcessBench'
 of at most the median number of steps. F1 counts unscored rows as wrong; the share of rows whose first error was
 answered at all stands beside it, since with a model that does not follow the format it says more than F1. The AUC is
 that of the solution's score, which every chain ends with: the chance that a solution without an error has a higher one
-than a solution with an error. The last line is JSON.
+than a solution with an error. Standard error says what a way has come to as soon as it is done. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, median
@@ -114,6 +115,7 @@ async def main() -> None:
     for way in WAYS:
         for name, solutions in by_file.items():
             found = await verify(model, way, solutions, options.chain_tokens)
+            print(f"{way.name}, {name}: {figures(found)}", file=sys.stderr, flush=True)
             for solution, one in zip(solutions, found, strict=True):
                 length = "short" if len(solution.steps) <= middle else "long"
                 for group in (name, length):
