@@ -20,6 +20,8 @@ PAUSE = 0.0005
 """Seconds after every few rows, in which pages are made: they must not wait for the whole pass."""
 FOLLOWING = 1.0
 """Seconds between looks at whether a file has grown."""
+UNLIKE_OURS = (TypeError, ValueError, AttributeError, LookupError)
+"""What reading a row raises that none of our commands wrote."""
 HEAD = 256
 """Bytes by which a file is known again."""
 SHOWN_FILES = ("rows.jsonl", "labelled.jsonl", "train.jsonl")
@@ -110,12 +112,7 @@ class RowIndex:
         """Of each file that does not end with the end of a line: its last row."""
         self.facts: list[Facts] = []
         self.reasons: Counter[str] = Counter()
-        for file in self._files:
-            try:
-                open(file, "rb").close()
-            except OSError as error:
-                raise InputError(f"{file}: {error.strerror}") from error
-        self._bytes = max(1, sum(file.stat().st_size for file in self._files))
+        self._bytes = max(1, sum(map(_size, self._files)))
         self._read = 0
         self._news = threading.Condition()
         self.complete = False
@@ -259,7 +256,7 @@ class RowIndex:
         row = _parsed(line)
         try:
             facts = _facts(row, number)
-        except (TypeError, ValueError, AttributeError, LookupError):  # a row that none of our commands wrote
+        except UNLIKE_OURS:
             facts = _broken(number)
         if half is None:
             self._places.append(place)
@@ -287,6 +284,14 @@ def _files(path: Path) -> Sequence[Path]:
     if config.exists() and (path / "shards").is_dir():
         raise InputError(f"{path}: the job has not ended, and its rows are written at its end")
     raise InputError(f"{path}: nothing to show in it: expected one of {', '.join(SHOWN_FILES)}")
+
+
+def _size(file: Path) -> int:
+    try:
+        with open(file, "rb") as source:
+            return os.fstat(source.fileno()).st_size
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}") from error
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from genprm.viewer.index import Facts, Kind
+from genprm.viewer.index import UNLIKE_OURS, Facts, Kind
 
 MOST = 20_000
 """Characters of one text that a page shows; the whole is in the row's JSON."""
@@ -87,7 +87,7 @@ def shown_row(number: int, row: dict[str, Any], facts: Facts) -> ShownRow:
     """A row of a file as its page shows it; one that is like none of ours, as the text that it is."""
     try:
         return _shown_row(number, row, facts)
-    except (TypeError, ValueError, AttributeError, LookupError):
+    except UNLIKE_OURS:
         facts = facts._replace(kind=Kind.BROKEN)
         return _shown_row(number, {"text": json.dumps(row, ensure_ascii=False, indent=1)}, facts)
 
