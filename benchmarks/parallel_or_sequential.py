@@ -112,14 +112,14 @@ async def main() -> None:
     middle = median(len(solution.steps) for solutions in by_file.values() for solution in solutions)
     model = await wanted.make_model()
     groups: dict[str, dict[str, list[Found]]] = {}
+    rows = [(name, solution) for name, solutions in by_file.items() for solution in solutions]
     for way in WAYS:
-        for name, solutions in by_file.items():
-            found = await verify(model, way, solutions, options.chain_tokens)
-            print(f"{way.name}, {name}: {figures(found)}", file=sys.stderr, flush=True)
-            for solution, one in zip(solutions, found, strict=True):
-                length = "short" if len(solution.steps) <= middle else "long"
-                for group in (name, length):
-                    groups.setdefault(group, {}).setdefault(way.name, []).append(one)
+        found = await verify(model, way, [solution for _, solution in rows], options.chain_tokens)
+        print(f"{way.name}: {figures(found)}", file=sys.stderr, flush=True)
+        for (name, solution), one in zip(rows, found, strict=True):
+            length = "short" if len(solution.steps) <= middle else "long"
+            for group in (name, length):
+                groups.setdefault(group, {}).setdefault(way.name, []).append(one)
     await model.close()
     for group, ways in groups.items():
         print(f"{group} ({len(ways[WAYS[0].name])} rows)")

@@ -59,12 +59,13 @@ def processbench(
     """
     counts: dict[str, int] = {}
     with shared.refusing():
-        shared.check_target(json)
+        shared.check_targets(files, json)
         if len({Path(file).stem for file in files}) < len(files):
             raise InputError("two files have the same name: subsets are named after their files")
         solutions = Checked(Solution, _labelled(files, limit, counts))
         if output is not None:
             _make_folder(output)
+            shared.check_targets(files, output / "rows.jsonl", json)
     with solutions, shared.rows_file(output and output / "rows.jsonl") as place:
         # All subsets as one run, so that a small one does not leave the model idle.
         shared.run(verify_rows(solutions, options, place, say))
@@ -92,13 +93,14 @@ def bon(
     Exit status 0: every candidate has a score. 1: this verifier has none for some. 2: nothing was done.
     """
     with shared.refusing():
-        shared.check_target(json)
+        shared.check_targets(files, json)
         found = [read_pools(file, limit) for file in files]
         pools = [pool for each in found for pool in each.pools]
         if left_out := sum(each.without_candidates for each in found):
             say(f"{left_out} problems without a candidate, as of searches that failed, are left out")
         if output is not None:
             _make_folder(output)
+            shared.check_targets(files, output / "rows.jsonl", json)
     scores: list[dict[Reduce, float | None]] = []
     if not scores_only:
         with shared.refusing():
@@ -124,8 +126,7 @@ def calibrate(
 ) -> None:
     """Whether scores mean what they say: ECE, Brier score, reliability."""
     with shared.refusing():
-        for path in (json, plot):
-            shared.check_target(path)
+        shared.check_targets([*files, *([fit] if fit else [])], json, plot)
         found = [point for file in files for point in _points(file)]
         results = {"as it is": calibration(found, bins)}
         temperature = None
@@ -148,7 +149,7 @@ def threshold(
 ) -> None:
     """ProcessBench's F1 at the score threshold that is best on other rows, beside that at 0.5."""
     with shared.refusing():
-        shared.check_target(json)
+        shared.check_targets([*files, fit], json)
         chosen = fit_threshold(list(_labelled_results(fit)))
         results: dict[str, dict[str, SubsetResult]] = {}
         for file in files:
@@ -174,7 +175,7 @@ def threshold(
 def compare_results(files: Results, json: Json = None) -> None:
     """Several results on the same rows, side by side, each tested against the first one."""
     with shared.refusing():
-        shared.check_target(json)
+        shared.check_targets(files, json)
         if len(files) < 2:
             raise InputError("compare takes two files or more")
         if len({Path(file).resolve() for file in files}) < len(files):

@@ -300,27 +300,19 @@ def check_targets(inputs: Iterable[str], *outputs: Path | None) -> None:
     """Refuse outputs that cannot be written, before any work is done.
 
     Raises:
-        OutputError: as `check_target`, or an output is an input, or another output.
+        OutputError: its folder does not exist, or it is a folder itself, or no regular file; or an output is an input,
+            or another output.
     """
     taken = {Path(each).resolve(): "is read from" for each in inputs if each != "-"}
     for path in outputs:
-        check_target(path)
         if path is None:
             continue
+        if not path.resolve().parent.is_dir():
+            raise OutputError(f"{path}: no such folder")
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder, expected the name of a file")
+        if path.exists() and not path.is_file():
+            raise OutputError(f"{path}: is no regular file, and would be replaced by one")
         if why := taken.get(path.resolve()):
             raise OutputError(f"{path} {why} by the same command: expected another name")
         taken[path.resolve()] = "is written"
-
-
-def check_target(path: Path | None) -> None:
-    """Refuse an output that cannot be written, before any work is done.
-
-    Raises:
-        OutputError: its folder does not exist, or it is a folder itself, or no file at all.
-    """
-    if path is not None and not path.resolve().parent.is_dir():
-        raise OutputError(f"{path}: no such folder")
-    if path is not None and path.is_dir():
-        raise OutputError(f"{path}: is a folder, expected the name of a file")
-    if path is not None and path.exists() and not path.is_file():
-        raise OutputError(f"{path}: is no regular file, and would be replaced by one")

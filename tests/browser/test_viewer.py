@@ -12,6 +12,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import View, complaints
+from tests.viewer.rows import verification, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
@@ -28,32 +29,6 @@ HOSTILE = [
     "\\href{javascript:window.hacked=6}{x} \\(\\href{javascript:window.hacked=7}{x}\\) \\(\\includegraphics{http://a.example/x.png}\\)",
     "\ud800 alone".encode("utf-16", "surrogatepass").decode("utf-16", "replace"),
 ]
-
-
-def verification(id: str, first_error: int = -1, label: int | None = -1, *texts: str, **more: Any) -> dict[str, Any]:
-    texts = texts or ("one", "two")
-    steps = [
-        {
-            "index": index,
-            "score": 0.1 if index == first_error else 0.9,
-            "verdict": "incorrect" if index == first_error else "correct",
-            "segments": [
-                {"kind": "analysis", "text": text},
-                {"kind": "code", "text": f"print({text!r})"},
-                {"kind": "output", "text": text, "run": {"status": "ok", "duration": 0.01}},
-            ],
-            "stop_reason": "judged", "parse": "ok", "votes": [],
-        }
-        for index, text in enumerate(texts)
-    ]  # fmt: skip
-    usage = {"completion_tokens": 5, "code_runs": 1, "seconds": 1.0}
-    row = {"schema_version": 1, "id": id, "problem": texts[0], "solution": list(texts), "label": label}
-    return row | {"first_error": first_error, "score": 0.1, "steps": steps, "unscored": 0, "usage": usage} | more
-
-
-def write(path: Path, *rows: Any) -> Path:
-    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
-    return path
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))

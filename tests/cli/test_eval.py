@@ -235,11 +235,14 @@ def test_results_of_one_name_are_told_apart(cli: Cli, tmp_path: Path):
 # What is wrong is said in one line, before anything is written
 
 WRONG = [
+    (["processbench", "rows.jsonl", "-o", "."], "rows.jsonl is read from by the same command"),
+    (["processbench", "one.jsonl", "--json", "one.jsonl"], "one.jsonl is read from by the same command"),
     (["bon", "nocorrect.jsonl"], "nocorrect.jsonl, line 2, field candidates[0].correct: field required"),
     (["bon", "shortscores.jsonl"], "shortscores.jsonl, line 1, field candidates[0].prm_step_scores: value error, prm"),
     (["bon", "empty.jsonl"], "empty.jsonl: no rows in it"),
     (["bon", "pools.jsonl", "--scores-only", "--limit", "0"], "--limit is 0: expected at least 1"),
     (["bon", "pools.jsonl", "--scores-only", "--json", "missing/b.json"], "missing/b.json: no such folder"),
+    (["bon", "pools.jsonl", "--scores-only", "--json", "pools.jsonl"], "pools.jsonl is read from by the same command"),
     (["bon", "pools.jsonl", "-o", "missing/rows"], "missing/rows: No such file or directory"),
     (["calibration", "pools.jsonl"], "pools.jsonl, line 1: no row that verify wrote"),
     (["calibration", "binary.jsonl"], "binary.jsonl, line 1: no row that verify wrote"),
@@ -249,7 +252,10 @@ WRONG = [
     (["calibration", "one.jsonl", "--fit", "missing.jsonl"], "missing.jsonl: No such file"),
     (["calibration", "one.jsonl", "--plot", "missing/c.png"], "missing/c.png: no such folder"),
     (["calibration", "one.jsonl", "--plot", "c.nonsense"], "c.nonsense: Format 'nonsense' is not supported"),
+    (["calibration", "one.jsonl", "--json", "c", "--plot", "c"], "c is written by the same command"),
+    (["calibration", "one.jsonl", "--fit", "right.jsonl", "--json", "right.jsonl"], "right.jsonl is read from by"),
     (["calibration", "."], ".: Is a directory"),
+    (["threshold", "one.jsonl", "--fit", "right.jsonl", "--json", "right.jsonl"], "right.jsonl is read from by"),
     (["threshold", "one.jsonl", "--fit", "right.jsonl"], "a threshold cannot be chosen"),
     (["threshold", "one.jsonl", "--fit", "majority.jsonl"], "b: a majority of its 7 votes decided"),
     (["threshold", "one.jsonl", "--fit", "unlabelled.jsonl"], "unlabelled.jsonl, line 2: row b has no label"),
@@ -258,6 +264,7 @@ WRONG = [
     (["compare", "one.jsonl", "right.jsonl"], "one.jsonl, right.jsonl: no row is in all of them"),
     (["compare", "one.jsonl", "unlabelled.jsonl"], "unlabelled.jsonl, line 2: row b has no label"),
     (["compare", "one.jsonl", "twice.jsonl"], "twice.jsonl: two rows have the id a"),
+    (["compare", "one.jsonl", "right.jsonl", "--json", "./one.jsonl"], "one.jsonl is read from by the same command"),
     (["compare", "one.jsonl", "empty.jsonl"], "empty.jsonl: no rows in it"),
 ]
 
@@ -272,6 +279,7 @@ def test_wrong_input(pools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         + '\n{"id": "x", "problem": "p", "candidates": [{"steps": ["s"]}]}\n',
         "shortscores.jsonl": json.dumps({"id": "x", "problem": "p", "candidates": [candidate]}),
         "empty.jsonl": "",
+        "rows.jsonl": json.dumps({"id": "x", "problem": "p", "steps": ["s"], "label": -1}),
         "one.jsonl": result("a", 0, 0.3) + result("b", -1, 0.8),
         "right.jsonl": result("c", -1, 0.9),
         "majority.jsonl": by_majority() + result("c", -1, 0.9),
@@ -281,10 +289,10 @@ def test_wrong_input(pools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for name, text in rows.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "binary.jsonl").write_bytes(bytes(range(256)))
-    before = sorted(tmp_path.iterdir())
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["eval", *arguments])
     assert done.exit_code == 2, (done.stdout, done.stderr)
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert said in done.stderr
-    assert sorted(tmp_path.iterdir()) == before
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before

@@ -16,7 +16,7 @@ from genprm.highlighting import python
 from genprm.viewer import index as index_module
 from genprm.viewer.index import RowIndex
 from genprm.viewer.pages import create_viewer
-from tests.browser.test_viewer import verification, write
+from tests.viewer.rows import verification, write
 
 ODD: list[Any] = [
     {"solution": {}, "attempts": [1]},
