@@ -21,7 +21,16 @@ from genprm.tasks import map_unordered
 from rationale_synth.label import LabelOptions, label_problem
 from rationale_synth.memory import Memory
 from rationale_synth.records import Outcome, ProblemRecord
-from rationale_synth.run_folder import CONFIG, SYNC_SECONDS, InputMark, RunConfig, RunFolder, write_whole
+from rationale_synth.run_folder import (
+    CONFIG,
+    LOCK,
+    SHARDS,
+    SYNC_SECONDS,
+    InputMark,
+    RunConfig,
+    RunFolder,
+    write_whole,
+)
 
 INPUT = "input.jsonl"
 ROWS_IN_FLIGHT = 256
@@ -45,8 +54,9 @@ def take_input(rows: Iterable[Record], folder: Path) -> InputMark:
 
     Raises:
         InputError: a row is wrong.
-        OutputError: the folder cannot be made.
+        OutputError: the folder cannot be made, or it holds files that are no run's.
     """
+    _check_ours(folder)
     mark = hashlib.sha256()
     count = 0
     try:
@@ -59,11 +69,52 @@ def take_input(rows: Iterable[Record], folder: Path) -> InputMark:
                 count += 1
             copy.seek(0)
             if not (folder / CONFIG).exists():  # else the configuration knows which input is there
-                folder.mkdir(exist_ok=True)
+                (folder / SHARDS).mkdir(parents=True, exist_ok=True)
                 write_whole(folder / INPUT, iter(copy))
     except OSError as error:
         raise OutputError(f"{folder}: {error.strerror or error}") from error
     return InputMark(rows=count, sha256=mark.hexdigest())
+
+
+def _check_ours(folder: Path) -> None:
+    """Refuse a folder in which a run would write over somebody's files."""
+    if not (folder / CONFIG).exists() and folder.is_dir():
+        # What a run leaves that was ended before it had a configuration.
+        begun = {SHARDS, INPUT, INPUT + ".new", LOCK, CONFIG + ".new"} if (folder / SHARDS).is_dir() else set()
+        if foreign := sorted({file.name for file in folder.iterdir()} - begun):
+            raise OutputError(f"{folder}: no run in it, but {foreign[0]}: choose a new folder, or an empty one")
+
+
+def check_input(run: RunFolder) -> None:
+    """Refuse a run whose input is not the one that its configuration is about.
+
+    Raises:
+        OutputError: it was changed, or written by another command that began at the same time.
+    """
+    path = run.path / INPUT
+    try:
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror or error}") from error
+    if found != run.config.input.sha256:
+        raise OutputError(f"{path}: not the input that the run was begun with: start again in another folder")
+
+
+def open_run(folder: Path, config: RunConfig) -> RunFolder:
+    """A job's folder, with the input that `take_input` has put there.
+
+    Raises:
+        OutputError: as `RunFolder` and `check_input`.
+        ConfigError: as `RunFolder`.
+    """
+    run = RunFolder(folder, config)
+    try:
+        check_input(run)
+    except BaseException:
+        run.close()
+        raise
+    return run
 
 
 def input_rows(run: RunFolder, kind: type[Row], wanted: Iterator[int]) -> Generator[tuple[int, Row], None, None]:
@@ -118,7 +169,7 @@ def open_label_run(folder: Path, options: LabelOptions, policy: str, mark: Input
         ConfigError: it holds another run.
     """
     shown = {**options.model_dump(mode="json"), "policy": policy}
-    return RunFolder(folder, RunConfig(job="label", options=shown, input=mark))
+    return open_run(folder, RunConfig(job="label", options=shown, input=mark))
 
 
 class LabelProgress(LiveProgress):

@@ -21,7 +21,7 @@ CONVERSIONS = {"7", "12", "24", "30", "52", "60", "100", "365", "1000", "0.01", 
 """Constants that turn one unit into another."""
 _PLAIN = re.compile(r"-?[\d.]+")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
-CONSTANTS = CONVERSIONS | {str(number) for number in range(13)}
+CONSTANTS = CONVERSIONS | {"180", "360"} | {str(number) for number in range(13)}
 """Numbers that any step may name."""
 LEAPS = (
     "From this one sees at once that the answer is {}.",
@@ -222,6 +222,7 @@ def _propagate(solution: WorkedSolution, index: int, changed: WorkedStep, kind: 
         later = _recomputed(solution, index, claim)
         if later is None:
             return None
+        steps[index] = changed.model_copy(update={"text": _renamed(solution, index, changed.text, {index: claim})})
         steps += later
         last = next(step.computation.result for step in reversed(steps) if step.computation is not None)
         answer = last
@@ -236,13 +237,9 @@ def _propagate(solution: WorkedSolution, index: int, changed: WorkedStep, kind: 
 def _recomputed(solution: WorkedSolution, index: int, claim: str) -> list[WorkedStep] | None:
     """The steps behind a changed one, computed from its wrong result."""
     values = {index: claim}
-    old = solution.steps[index].computation
-    assert old is not None
-    replaced = {old.result: claim}
     later: list[WorkedStep] = []
     for number, step in enumerate(solution.steps[index + 1 :], index + 1):
         found = step.computation
-        text = _renamed(step.text, replaced, solution.problem)
         if found is not None and any(source in values for source in found.sources):
             operands = tuple(
                 values.get(-1 if source is None else source, operand)
@@ -252,19 +249,27 @@ def _recomputed(solution: WorkedSolution, index: int, claim: str) -> list[Worked
             result = None if value is None or value <= 0 else shown(value)
             if result is None:
                 return None
-            replaced[found.result] = values[number] = result
+            values[number] = result
             found = found.model_copy(update={"operands": operands, "result": result})
-        later.append(WorkedStep(text=text, computation=found))
+        later.append(WorkedStep(text=_renamed(solution, number, step.text, values), computation=found))
     return later
 
 
-def _renamed(text: str, replaced: dict[str, str], problem: str) -> str:
-    """A step's words with the results that have changed, unless the problem itself has such a number."""
-    for old, new in replaced.items():
-        number = rf"(?<![\w.]){re.escape(old)}(?![\w]|\.\d)"
-        if not re.search(number, problem):
-            text = re.sub(number, new, text)
-    return text
+def _renamed(solution: WorkedSolution, index: int, text: str, values: dict[int, str]) -> str:
+    """A step's words, with the changed results of it and of the steps before it in the place of the right ones.
+
+    A number that the problem has as well, or a step whose result is unchanged, stays.
+
+    Args:
+        solution: the right one.
+        index: which step it is.
+        text: its words.
+        values: changed results, by step.
+    """
+    results = {number: found for number, step in enumerate(solution.steps[: index + 1]) if (found := _result(step))}
+    kept = {*numbers(solution.problem), *(result for number, result in results.items() if number not in values)}
+    changed = {result: values[number] for number, result in results.items() if number in values and result not in kept}
+    return NUMBER.sub(lambda match: changed.get(match[0].replace(",", ""), match[0]), text)
 
 
 def _checks(solution: WorkedSolution, target: int, claim: str | None, index: int) -> tuple[Check, ...]:

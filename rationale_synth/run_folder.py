@@ -30,7 +30,7 @@ from pydantic import ValidationError
 from genprm.errors import ConfigError, InputError, OutputError
 from genprm.records import Record
 
-CONFIG = "config.json"
+CONFIG, LOCK, SHARDS = "config.json", "lock", "shards"
 SHARD_ROWS = 256
 SYNC_SECONDS = 1.0
 VERSION: Literal[1] = 1
@@ -68,14 +68,14 @@ class RunFolder:
     def __init__(self, path: Path, config: RunConfig) -> None:
         self.path = path
         self.config = config
-        self._shards = path / "shards"
+        self._shards = path / SHARDS
         self._journals: dict[int, BinaryIO] = {}
         self._missing: dict[int, set[int]] = {}
         self._failed: set[int] = set()
         self._notes: dict[int, Note] = {}
         with _writing(path):
             self._shards.mkdir(parents=True, exist_ok=True)
-            self._lock = open(path / "lock", "ab")  # noqa: SIM115 - held until close
+            self._lock = open(path / LOCK, "ab")  # noqa: SIM115 - held until close
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -15,8 +15,8 @@ from genprm.progress import LiveProgress
 from genprm.records import NO_ERROR
 from genprm.rows import iterate_solutions
 from genprm.train.record import TrainingRecord
-from rationale_synth.consensus import Reason, balanced
-from rationale_synth.jobs import run_job
+from rationale_synth.consensus import Filter, Reason, balanced
+from rationale_synth.jobs import open_run, run_job
 from rationale_synth.label_output import ROWS, share
 from rationale_synth.memory import Memory
 from rationale_synth.output import card, counts, table, write_rows
@@ -68,7 +68,7 @@ def open_synth_run(folder: Path, options: SynthOptions, model: str, mark: InputM
         ConfigError: it holds another run.
     """
     shown = {**options.model_dump(mode="json"), "model": model}
-    return RunFolder(folder, RunConfig(job="synth", options=shown, input=mark))
+    return open_run(folder, RunConfig(job="synth", options=shown, input=mark))
 
 
 class SynthProgress(LiveProgress):
@@ -115,7 +115,8 @@ async def run_synth_job(run: RunFolder, model: ModelBackend, sandbox: Sandbox | 
 class SynthSummary:
     """What a synthesis run amounts to."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Filter) -> None:
+        self._kind = kind
         self.solutions = 0
         self.failed = 0
         self.agreeing: list[tuple[str, bool]] = []
@@ -135,7 +136,7 @@ class SynthSummary:
         self.runs += sum(attempt.runs for attempt in record.attempts)
         self.tokens += sum(attempt.tokens for attempt in record.attempts)
         if record.kept is not None:
-            self.agreeing.append((record.solution.id, record.solution.label != NO_ERROR))
+            self.agreeing.append((record.solution.id, record.first_error(self._kind) != NO_ERROR))
 
     @property
     def figures(self) -> list[tuple[str, str]]:
@@ -158,7 +159,7 @@ def write_data(run: RunFolder, options: SynthOptions, model: str) -> SynthSummar
     Raises:
         OutputError: the files cannot be written.
     """
-    summary = SynthSummary()
+    summary = SynthSummary(options.filter)
     for record in _records(run):
         summary.add(record)
     chosen = balanced(summary.agreeing) if options.balance else {name for name, _ in summary.agreeing}
@@ -173,9 +174,9 @@ def write_data(run: RunFolder, options: SynthOptions, model: str) -> SynthSummar
     def rows() -> Iterator[TrainingRecord]:
         for record in _records(run):
             if record.kept is not None and record.solution.id in chosen:
-                summary.with_error += record.solution.label != NO_ERROR
+                summary.with_error += record.first_error(options.filter) != NO_ERROR
                 steps = [step for step in range(len(record.solution.steps)) if (record.solution.id, step) in masked]
-                yield training_record(record, without_verdicts(record.kept, steps), options.style, model)
+                yield training_record(record, without_verdicts(record.kept, steps), options, model)
 
     summary.written = write_rows(run.path, DATA, TrainingRecord, rows())
     _write_card(run, summary, options, model)

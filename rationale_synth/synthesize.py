@@ -94,6 +94,11 @@ class SynthRecord(Record):
         """The conversation that is kept, if one is."""
         return next((attempt.transcript for attempt in self.attempts if attempt.reason is None), None)
 
+    def first_error(self, kind: Filter) -> int:
+        """The first error that the kept conversation tells: by the outcome filter it need not be the labels'."""
+        named = next((attempt.judged for attempt in self.attempts if attempt.reason is None), None)
+        return self.solution.label if named is None or kind is not Filter.OUTCOME else named
+
     @property
     def failed(self) -> bool:
         """Whether model or sandbox failed, so that it is worth another run."""
@@ -129,23 +134,23 @@ class Synthesizer:
             async def call(number: int = number) -> dict[str, Any]:
                 return (await self._attempt(solution, number)).model_dump(mode="json")
 
-            attempts.append(Attempt.model_validate(await memory.recall(f"attempt/{number}", call)))
+            try:
+                attempts.append(Attempt.model_validate(await memory.recall(f"attempt/{number}", call)))
+            except (ModelUnavailableError, SandboxUnavailableError):
+                raise
+            except (ModelError, SandboxError) as error:  # not noted down: the next run tries it again
+                attempts.append(Attempt(reason=Reason.FAILED, error=f"{type(error).__name__}: {error}"))
         return SynthRecord(solution=solution, attempts=tuple(attempts))
 
     async def _attempt(self, solution: LabelledSolution, number: int) -> Attempt:
         sampling = Sampling(temperature=self._options.temperature, seed=self._options.seed)
         key = f"{solution.id}/{number}"
-        try:
-            async with Chain(self._model, self._sandbox, self._options.budget, sampling, key) as chain:
-                try:
-                    found = await self._write(chain, solution)
-                except (WallTimeError, ContextFullError):
-                    found = Reason.TOO_LONG
-                return self._judged(found, solution, chain.usage)
-        except (ModelUnavailableError, SandboxUnavailableError):
-            raise
-        except (ModelError, SandboxError) as error:
-            return Attempt(reason=Reason.FAILED, error=f"{type(error).__name__}: {error}")
+        async with Chain(self._model, self._sandbox, self._options.budget, sampling, key) as chain:
+            try:
+                found = await self._write(chain, solution)
+            except (WallTimeError, ContextFullError):
+                found = Reason.TOO_LONG
+            return self._judged(found, solution, chain.usage)
 
     async def _write(self, chain: Chain, solution: LabelledSolution) -> tuple[int, Transcript] | Reason:
         """The first error that a rationale names, and its conversation; or why it is none."""
@@ -195,10 +200,11 @@ class Synthesizer:
         return Attempt(reason=reason, judged=judged, transcript=kept, runs=runs, tokens=tokens)
 
 
-def training_record(record: SynthRecord, transcript: Transcript, style: SynthStyle, model: str) -> TrainingRecord:
+def training_record(record: SynthRecord, transcript: Transcript, options: SynthOptions, model: str) -> TrainingRecord:
     """The row that a kept rationale becomes."""
     return TrainingRecord(
-        id=record.solution.id, style=style.value,
+        id=record.solution.id, style=options.style.value,
         messages=transcript.messages, masked=transcript.masked,
-        problem=record.solution.problem, steps=record.solution.steps, label=record.solution.label, model=model,
+        problem=record.solution.problem, steps=record.solution.steps, label=record.first_error(options.filter),
+        model=model,
     )  # fmt: skip

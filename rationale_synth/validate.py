@@ -14,10 +14,11 @@ from importlib import resources
 from itertools import islice
 
 from genprm.errors import InputError
-from genprm.records import NO_ERROR, Record, Solution
+from genprm.records import NO_ERROR, Record, Solution, judged_steps
 from genprm.rows import iterate_rows
 from genprm.tasks import gather_all
 from rationale_synth.consensus import Reason
+from rationale_synth.critique import MARK
 from rationale_synth.gold_critic import FAULTS, GoldCritic
 from rationale_synth.memory import Memory
 from rationale_synth.planted import Kind, Planted, plant, unplanted
@@ -52,6 +53,7 @@ def worked_solutions(source: str | None, limit: int | None = None) -> tuple[list
     """
     rows = _own() if source is None else iterate_rows(source)
     found: list[WorkedSolution] = []
+    names = set[str]()
     unusable = 0
     for number, (where, row) in enumerate(rows):
         if limit is not None and number >= limit:
@@ -59,7 +61,11 @@ def worked_solutions(source: str | None, limit: int | None = None) -> tuple[list
         question, answer = (row.get(name) if isinstance(row, dict) else None for name in ("question", "answer"))
         if not isinstance(question, str) or not isinstance(answer, str):
             raise InputError(f"{where}: expected the fields question and answer, the answer worked out as in GSM8K")
-        worked = read_worked(str(row.get("id") or f"row-{number}"), question, answer)
+        name = f"row-{number}" if row.get("id") in (None, "") else str(row["id"])
+        if name in names:
+            raise InputError(f"{where}: a second row with the id {name}: records are known by their ids")
+        names.add(name)
+        worked = read_worked(name, question, answer)
         unusable += worked is None
         found += [worked] if worked else []
     if not found:
@@ -80,8 +86,16 @@ def plants(solutions: Iterable[WorkedSolution], seed: int = 0, most: int | None 
         kinds = list(Kind)
         if most is not None:
             random.Random(f"{seed}/kinds/{solution.id}").shuffle(kinds)
-        found = (planted for kind in kinds if (planted := plant(solution, kind, seed)))
-        yield from islice(found, most)
+        yield from islice(_different(plant(solution, kind, seed) for kind in kinds), most)
+
+
+def _different(found: Iterable[Planted | None]) -> Iterator[Planted]:
+    """The errors that are there, and each text once: a wrong operand can also be a misread one."""
+    seen = set[tuple[str, ...]]()
+    for planted in found:
+        if planted is not None and planted.steps not in seen:
+            seen.add(planted.steps)
+            yield planted
 
 
 def labelled(planted: Planted) -> LabelledSolution:
@@ -138,15 +152,15 @@ def _applies(fault: Reason, solution: Planted) -> bool:
 
 
 def _proves(record: SynthRecord) -> bool:
-    """Whether the code found every step right up to the error, and the error wrong."""
+    """Whether code was run for every step, and found all right up to the error, and something wrong at it."""
     if record.kept is None:
         return False
     turns = [message.content for message in record.kept.messages if message.role == "assistant"]
-    for index, turn in enumerate(turns):
-        if "[Code Output]" in turn:
-            printed = turn.split("[Code Output]")[1].split("```")[1].split()
-            if ("False" in printed) is not (index == record.solution.label):
-                return False
+    for index, turn in enumerate(turns[: len(judged_steps(record.solution.steps, record.solution.label))]):
+        printed = turn.partition(MARK)[2].split("```")[1:2]
+        said = {line.split()[-1] for line in "".join(printed).strip().splitlines()}
+        if not said or not said <= {"True", "False"} or ("False" in said) is not (index == record.solution.label):
+            return False
     return True
 
 

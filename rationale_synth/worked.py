@@ -16,10 +16,13 @@ from genprm.answers import exact_number
 from genprm.records import Record
 
 _MARK = re.compile(r"<<([^<>=]+)=([^<>=]+)>>")
-NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?")
+NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3}(?!\d))*(?:\.\d+)?")
+"""A number in a text, with its thousands separators, and without a comma behind it."""
 _END = re.compile(r"\n?####.*", re.DOTALL)
 _OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 DECIMALS = 4
+FORMULA_CHARS = 200
+"""A longer mark is none of GSM8K's; Python's parser has limits of its own."""
 
 
 class Computation(Record):
@@ -115,6 +118,8 @@ def _step(line: str, given: set[Fraction], results: dict[int, Fraction]) -> Work
     if not marks:
         return WorkedStep(text=line, computation=None)
     formula, stated = (part.strip() for part in marks[0])
+    if len(formula) > FORMULA_CHARS:
+        return None
     expression, operands = _template(formula)
     value = evaluate(expression, operands)
     result = exact_number(stated)

@@ -43,7 +43,7 @@ class TrainingRecord(Record):
     problem: Text
     steps: tuple[Text, ...]
     label: Annotated[int, Field(ge=NO_ERROR)]
-    """The first wrong step by the labels, -1 for none."""
+    """The first wrong step by the labels, -1 for none; of a rationale kept for its outcome only, the one it names."""
     model: Text
     """Who wrote the rationale."""
 

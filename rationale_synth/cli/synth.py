@@ -103,6 +103,8 @@ def rationales(
             style=style, filter=filter, tries=tries, balance=balance, example=chosen.is_embedded,
             right_per_wrong=right_per_wrong, temperature=temperature, seed=seed, budget=budget,
         )  # fmt: skip
+        if filter is Filter.OUTCOME and source.is_file():
+            raise ConfigError("--filter outcome: expected a label run, whose rows say whether their answer is right")
         mark = take_input(shared.first(read_labelled(source), limit), output)
         folder = open_synth_run(output, options, chosen.label, mark)
     with folder:
