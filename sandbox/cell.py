@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Any
 
-from sandbox.guest.streams import clean
+from sandbox.guest.streams import clean, cut
 from sandbox.guest.wire import Message
 from sandbox.result import RunError, RunResult, RunStatus
 
@@ -98,13 +98,14 @@ class Cell:
 
     def _keep(self, text: str, into: list[str]) -> None:
         # The kernel keeps to the limit by itself; only one that forges messages gets here with more.
-        self._kept += len(text)
-        if self._kept <= self._limit:
-            into.append(clean(text))
-        elif self._kept > 4 * self._limit:
+        room = max(0, self._limit - self._kept)
+        text = clean(text)
+        size = len(text.encode("utf-8"))
+        self._kept += size
+        into.append(text if size <= room else cut(text, room))
+        self.truncated = self.truncated or size > room
+        if self._kept > 4 * self._limit:
             self._flood()
-        else:
-            self.truncated = True
 
     def _flood(self) -> None:
         self.flooded = True

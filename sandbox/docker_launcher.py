@@ -141,7 +141,7 @@ class DockerLauncher(Launcher):
         containers: list[Container] = []
         try:
             if not self._checked:
-                await asyncio.to_thread(self._check, client)
+                await _calling(self._check, client)
                 self._checked = True
             folder = make_directory() if self._shares_sockets else None
             # Where we are cancelled while the engine is at it, the thread goes on, and tells what it has made.

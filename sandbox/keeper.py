@@ -3,8 +3,8 @@
     python -m sandbox.keeper '{"backend": "docker", "runtime": null, ...}'
 
 It prints one line, the kernel's connection information as JSON (or ``{"error": ...}``), and carries what the client
-says to the sockets in its own directory on to the kernel. SIGINT interrupts the kernel, SIGTERM ends it; it ends with
-the kernel.
+says to the sockets in its own directory on to the kernel. SIGINT interrupts the kernel, SIGTERM ends it, and so does
+the end of its standard input, by which it learns that its client is gone; it ends with the kernel.
 """
 
 from __future__ import annotations
@@ -26,6 +26,20 @@ from sandbox.sandbox import Sandbox
 
 MESSAGE_BYTES = 1 << 26
 """Largest message of the kernel that is let through."""
+
+
+class ClientsLife(asyncio.Protocol):
+    """Reads standard input to its end.
+
+    Args:
+        ended: is called then.
+    """
+
+    def __init__(self, ended: Callable[[], None]) -> None:
+        self._ended = ended
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._ended()
 
 
 class Pipe(asyncio.Protocol):
@@ -104,6 +118,7 @@ async def keep(backend: str, limits: Limits, options: dict[str, Any]) -> int:
             ended.set_result(status)
 
     loop.add_signal_handler(signal.SIGTERM, end, 0)
+    await loop.connect_read_pipe(lambda: ClientsLife(lambda: end(0)), sys.stdin)
     folder = make_directory()
     try:
         async with Sandbox(backend, limits, sessions=1, ready=0, **options) as sandbox:

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from sandbox.errors import SandboxUnavailableError
@@ -28,6 +28,8 @@ START_DEADLINE = 120.0
 """Seconds a server may take to import its modules and open its socket."""
 LOOK = 0.5
 """Seconds between two looks whether a server that should be starting still lives."""
+LOOK_AGAIN = 5.0
+"""Seconds between two looks whether there are more servers than the known ones."""
 
 
 class Launcher(abc.ABC):
@@ -40,6 +42,10 @@ class Launcher(abc.ABC):
         Raises:
             SandboxUnavailableError: there is none to be had.
         """
+
+    def further(self, known: Iterable[str]) -> list[Host]:
+        """Servers that somebody else has started meanwhile, beside those of the names that are ``known``."""
+        return []
 
 
 def check_memory(limits: Limits, machine_mib: int) -> None:
@@ -186,6 +192,17 @@ class FoundLauncher(Launcher):
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._looked = 0.0
+
+    def further(self, known: Iterable[str]) -> list[Host]:
+        if time.monotonic() - self._looked < LOOK_AGAIN:
+            return []
+        names = set(known)
+        return [host for host in self._find() if host.name not in names]
+
+    def _find(self) -> list[Host]:
+        self._looked = time.monotonic()
+        return [FolderHost(each.parent) for each in sorted(self._directory.glob("*/control")) if _answers(each)]
 
     async def launch(self) -> list[Host]:
         deadline = time.monotonic() + START_DEADLINE
@@ -196,8 +213,7 @@ class FoundLauncher(Launcher):
                 f"the path of a socket in {self._directory} would be longer than {SOCKET_PATH} bytes"
             )
         while time.monotonic() < deadline:
-            found = [control.parent for control in sorted(self._directory.glob("*/control")) if _answers(control)]
-            if found:
-                return [FolderHost(folder) for folder in found]
+            if found := self._find():
+                return found
             await asyncio.sleep(LOOK)
         raise SandboxUnavailableError(f"no kernel server in {self._directory} after {START_DEADLINE:g} s")

@@ -59,7 +59,7 @@ class SandboxProvisioner(LocalProvisioner):
             SandboxUnavailableError: there is no way to run code; the message says what to do.
         """
         process = subprocess.Popen(
-            cmd, cwd=kwargs.get("cwd"), env=kwargs.get("env"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            cmd, cwd=kwargs.get("cwd"), env=kwargs.get("env"), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             start_new_session=True, text=True,
         )  # fmt: skip
         assert process.stdout

@@ -7,18 +7,21 @@ import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, get_args
 
-from sandbox.errors import SandboxError, SandboxLostError, SandboxUnavailableError
+from sandbox.errors import SandboxError, SandboxLostError, SandboxTimeoutError, SandboxUnavailableError
+from sandbox.host import Host
 from sandbox.launch import FoundLauncher, Launcher, LocalLauncher
 from sandbox.limits import Limits
-from sandbox.server import KernelServer
+from sandbox.server import REQUEST_DEADLINE, KernelServer
 from sandbox.session import Session
 
 Isolation = Literal["container", "kernel"]
+FURTHER_DEADLINE = 3.0
+"""Seconds within which a server that is found while others work must say hello."""
 
 
 class Sandbox:
@@ -85,7 +88,7 @@ class Sandbox:
             from sandbox.docker_launcher import DockerLauncher
 
             return DockerLauncher(self.limits, self.runtime, image, self._say)
-        if self.backend != "local" and not self.backend.startswith("unix:"):
+        if self.backend != "local" and not (self.backend.startswith("unix:") and self.backend != "unix:"):
             raise ValueError(f"unknown sandbox backend {self.backend!r}: expected docker, local or unix:DIRECTORY")
         if self.isolation != "container" or self.runtime is not None or image is not None:
             raise ValueError(f"isolation, runtime and image are for the docker backend, not for {self.backend!r}")
@@ -135,8 +138,10 @@ class Sandbox:
         return session
 
     async def close(self) -> None:
-        """End every kernel and remove everything this sandbox made."""
-        self._closed = True
+        """End every kernel and remove everything this sandbox made. Who waits for a session is told."""
+        if not self._closed:
+            self._closed = True
+            self._slots.release()  # the first who waits hands it on
         if self._filling:
             self._filling.cancel()
             await asyncio.gather(self._filling, return_exceptions=True)
@@ -180,17 +185,23 @@ class Sandbox:
         server = session.server
         server.kernels -= 1
         if self.isolation == "kernel" and not server.kernels:
-            if server in self._servers:
-                self._servers.remove(server)
+            self._forget(server)
             await server.close()
             return
         with contextlib.suppress(SandboxError):  # a lost server has no kernels left
             await server.request("kill", kernel=session.name)
 
+    def _forget(self, server: KernelServer) -> None:
+        with contextlib.suppress(ValueError):  # the sandbox was closed meanwhile
+            self._servers.remove(server)
+
     # Kernels
 
     async def _occupy(self) -> None:
         await self._slots.acquire()
+        if self._closed:
+            self._slots.release()
+        self._check_open()
         self._busy += 1
 
     def _vacate(self) -> None:
@@ -236,10 +247,11 @@ class Sandbox:
         server.kernels += 1
         try:
             answer = await server.request("spawn", limits=self.limits.for_kernel())
-        except BaseException:
+        except BaseException as error:
             server.kernels -= 1
-            if self.isolation == "kernel":
-                self._servers.remove(server)
+            # One that does not answer has hung, and would be asked again: it had the fewest kernels.
+            if self.isolation == "kernel" or isinstance(error, SandboxTimeoutError):
+                self._forget(server)
                 await server.close()
             raise
         return server, answer["kernel"], answer["key"]
@@ -273,27 +285,40 @@ class Sandbox:
             for server in [each for each in self._servers if each.lost]:
                 self._servers.remove(server)
                 await server.close()
+            if self._servers:
+                further = self._launcher.further(server.name for server in self._servers)
+                self._servers += await self._connect_all(further, deadline=FURTHER_DEADLINE)
             return self._servers or await self._launch()
 
     async def _launch(self) -> list[KernelServer]:
         """Launch servers, connect to them, and count them among ours."""
         self._check_open()
-        refusal: SandboxError | None = None
-        servers = []
-        for host in await self._launcher.launch():
-            try:
-                servers.append(await KernelServer.connect(host))
-            except SandboxError as error:
-                refusal = error  # killed a moment ago, or hung: try the others
-        if self._closed:
-            await asyncio.gather(*(server.close() for server in servers))
-        self._check_open()
+        refusals: list[SandboxError] = []
+        servers = await self._connect_all(await self._launcher.launch(), refusals)
         if not servers:
-            raise refusal or SandboxLostError("no kernel server")
+            raise refusals[-1] if refusals else SandboxLostError("no kernel server")
+        self._servers += servers
+        return servers
+
+    async def _connect_all(
+        self, hosts: Sequence[Host], refusals: list[SandboxError] | None = None, deadline: float = REQUEST_DEADLINE
+    ) -> list[KernelServer]:
+        """Connect to servers; those that were killed a moment ago, or hang, are left out."""
+        servers: list[KernelServer] = []
+        try:
+            for host in hosts:
+                try:
+                    servers.append(await KernelServer.connect(host, deadline))
+                except SandboxError as error:
+                    if refusals is not None:
+                        refusals.append(error)
+            self._check_open()
+        except BaseException:
+            await asyncio.gather(*(server.close() for server in servers))
+            raise
         missing = sorted({name for server in servers for name in server.about["missing"]})
         if missing:
             self._say(f"sandbox: not installed where code runs, so that it cannot be imported: {', '.join(missing)}")
-        self._servers += servers
         return servers
 
     def _check_open(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -122,12 +123,16 @@ class Session:
         are asked for at once run one after the other.
 
         Raises:
-            SessionClosedError: the session was closed, or lost its kernel in an earlier cell.
+            ValueError: ``timeout`` is no positive number.
+            SessionClosedError: the session was closed, meanwhile perhaps, or lost its kernel in an earlier cell.
             SandboxLostError: the kernel server went away: nothing is known about the code.
         """
+        seconds = self._limits.timeout if timeout is None else timeout
+        if not isinstance(seconds, int | float) or not 0 < seconds < inf:
+            raise ValueError(f"timeout is {seconds!r}: expected seconds, more than 0")
         async with self._turn:
             self._check_alive()
-            return await self._run(code, self._limits.timeout if timeout is None else timeout)
+            return await self._run(code, seconds)
 
     async def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the cell that is running, if one is; its `run` then returns.
@@ -204,6 +209,8 @@ class Session:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(DRAIN):
                         await cell.complete.wait()
+            if self._closing is not None:
+                raise SessionClosedError(f"kernel {self.name} was closed while code was running")
             if self._exit and self._exit.get("reason") in NOT_THE_GUESTS:
                 raise SandboxLostError(f"the kernel was killed for no fault of its own: {self._exit['reason']}")
             if self._ended.is_set() and not self._exit:

@@ -63,12 +63,13 @@ def run_cell(
     if json:
         print(result.model_dump_json())
     else:
-        sys.stdout.write(result.stdout)
-        sys.stderr.write(result.stderr)
+        shared.write_guest_text(sys.stdout, result.stdout)
+        shared.write_guest_text(sys.stderr, result.stderr)
         if result.result is not None:
-            print(result.result)
+            shared.write_guest_text(sys.stdout, result.result + "\n")
         if result.error is not None:
-            print(result.error.traceback or f"{result.error.name}: {result.error.value}", file=sys.stderr)
+            text = result.error.traceback or f"{result.error.name}: {result.error.value}"
+            shared.write_guest_text(sys.stderr, text + "\n")
         if result.status.value not in ("ok", "error"):
             say(f"{result.status.value} after {result.duration:.2f} s")
     raise typer.Exit(0 if result.status.value == "ok" else 1)

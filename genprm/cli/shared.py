@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TextIO, TypeVar, get_type_hints
 
 import typer
 from pydantic import ValidationError
@@ -316,3 +316,17 @@ def check_targets(inputs: Iterable[str], *outputs: Path | None) -> None:
         if why := taken.get(path.resolve()):
             raise OutputError(f"{path} {why} by the same command: expected another name")
         taken[path.resolve()] = "is written"
+
+
+def write_guest_text(stream: TextIO, text: str) -> None:
+    """Write what untrusted code has printed; a terminal is not told what to do by it.
+
+    Args:
+        stream: where; what its encoding does not have is spelled out.
+        text: as it was captured.
+    """
+    if stream.isatty():
+        text = "".join(each if each.isprintable() or each in "\n\t" else repr(each)[1:-1] for each in text)
+    encoding = stream.encoding or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    stream.flush()

@@ -57,6 +57,8 @@ READY = "ready"
 """The socket in the server's directory on which the client that started it waits for word."""
 SOCKET_PATH = 107
 """Longest path of a unix socket, bytes (unix(7))."""
+SHARING = 5
+"""Most processes of a kernel, itself among them, of which what the server has in memory is not counted."""
 WIPES = 8
 """How often it is tried to remove what a user has left."""
 LINE_BYTES = 1 << 16
@@ -578,8 +580,10 @@ class Server:
             else:
                 pids = [pid for pid, process in found.items() if process.uid == child.uid]
             mine = [found[pid] for pid in pids if pid in found]
-            # What a process shares with the server since the fork is not its own.
-            used = sum(max(0, process.memory_kib - child.base_kib) for process in mine)
+            # What a process shares with the server since the fork is not its own. Whether a process was forked or
+            # executed anew cannot be seen from here, so that only a few are taken to share it.
+            sharing = sorted((process.memory_kib for process in mine), reverse=True)
+            used = sum(max(0, size - child.base_kib * (place < SHARING)) for place, size in enumerate(sharing))
             if used > child.limits.memory_mib * 1024:
                 self._kill(child, "memory")
             elif sum(process.threads for process in mine) > child.limits.processes + 8:

@@ -11,6 +11,7 @@ import io
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 INTERVAL = 0.05
 """Seconds that written text may wait before it is sent, unless the cell ends first."""
@@ -44,14 +45,38 @@ class Budget:
         self.exceeded = False
 
     def take(self, text: str) -> str:
-        """The part of ``text`` that still fits; remembers when something did not."""
-        if len(text) <= self.left and (size := len(text.encode("utf-8", "replace"))) <= self.left:
-            self.left -= size
-            return text
+        """The part of ``text``, made `clean`, that still fits; remembers when something did not."""
+        if len(text) <= self.left:
+            data = text.encode("utf-8", "backslashreplace")
+            if len(data) <= self.left:
+                self.left -= len(data)
+                return data.decode("utf-8")
         kept = cut(text, self.left)
         self.left = 0
         self.exceeded = True
         return kept
+
+
+class Bytes(io.RawIOBase):
+    """``sys.stdout.buffer``: bytes that become text at once.
+
+    Args:
+        write: takes the text.
+    """
+
+    def __init__(self, write: Callable[[str], int]) -> None:
+        self._write = write
+
+    def writable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Do nothing, as for the stream itself."""
+
+    def write(self, data: Any) -> int:
+        taken = bytes(data)
+        self._write(taken.decode("utf-8", "backslashreplace"))
+        return len(taken)
 
 
 class GuestStream(io.TextIOBase):
@@ -74,6 +99,14 @@ class GuestStream(io.TextIOBase):
         self._wake = threading.Condition()
         self._sent_at = 0.0
         self._flusher: threading.Thread | None = None
+
+    @property
+    def buffer(self) -> Bytes:
+        """For code that writes bytes."""
+        return Bytes(self.write)
+
+    def reconfigure(self, **_options: object) -> None:
+        """Do nothing: text is UTF-8, and is sent as it comes."""
 
     def writable(self) -> bool:
         return True
@@ -112,7 +145,7 @@ class GuestStream(io.TextIOBase):
         with self._lock:
             kept = self._budget.take(text)
             if kept:
-                self._pending.append(clean(kept))
+                self._pending.append(kept)
         if self._budget.exceeded:
             raise OutputLimit(f"more than {self._budget.limit} bytes of output")
         if time.monotonic() - self._sent_at >= INTERVAL:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from .conftest import Cli
+from .conftest import Cli, command
 
 BACKENDS = pytest.mark.parametrize("where", ["local", pytest.param("docker", marks=pytest.mark.docker)])
 
@@ -110,3 +113,24 @@ def test_install_kernelspec(cli: Cli, tmp_path: Path):
     provisioner = spec["metadata"]["kernel_provisioner"]
     assert provisioner["provisioner_name"] == "genprm-sandbox"
     assert (provisioner["config"]["runtime"], provisioner["config"]["memory_mib"]) == ("runsc", 512)
+
+
+def test_what_a_terminal_cannot_show(cli: Cli):
+    done = cli("sandbox", "run", "print('é')", "--backend", "local", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stdout) == (0, "\\xe9\n")
+
+
+def test_a_terminal_is_not_told_what_to_do():
+    ours, theirs = pty.openpty()
+    code = "print('\\x1b]0;mine\\x07ok')"
+    asked = command("sandbox", "run", code, "--backend", "local")
+    subprocess.run(asked, stdout=theirs, stderr=subprocess.PIPE, check=True, timeout=60)
+    assert os.read(ours, 1000) == b"\\x1b]0;mine\\x07ok\r\n"
+    os.close(ours)
+    os.close(theirs)
+
+
+@pytest.mark.docker
+def test_an_image_name_that_is_none(cli: Cli):
+    done = cli("sandbox", "run", "1", "--image", "Bad Name!!")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr

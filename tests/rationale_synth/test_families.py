@@ -67,6 +67,7 @@ def test_solutions_read_like_solutions(family: Family):
         text = " ".join((planted.problem, *planted.steps))
         assert not [code for code in ("{", "}", "math.", "**", "//", "+ -", "- -", "sum(") if code in text], text
     assert sum(not step.name for step in family.steps) * 3 <= len(family.steps)
+    assert right_solution(problem).is_grounded, "else `synth plant` leaves the family out"
 
 
 @each_family

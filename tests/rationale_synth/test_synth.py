@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genprm.errors import InputError, ModelError
+from genprm.errors import InputError, ModelError, OutputError
 from genprm.models.base import Completion, ModelBackend
 from genprm.models.scripted import Rule as ScriptRule
 from genprm.models.scripted import ScriptedModel
@@ -513,3 +513,91 @@ def test_rows_without_worked_solutions(tmp_path: Path):
     path.write_text('{"problem": "Q"}\n')
     with pytest.raises(InputError, match="line 1: expected the fields question and answer"):
         worked_solutions(str(path))
+
+
+# What a job leaves alone, and what it does again
+
+
+async def test_what_failed_is_written_by_the_next_run(tmp_path: Path):
+    rows = list(map(labelled, PLANTED[:3]))
+    options = SynthOptions(style=SynthStyle.THINKPRM, tries=2, balance=False)
+    healthy = GoldCritic(PLANTED[:3])
+    failing = Broken(PLANTED[:3])
+    failing.error = ModelError("away for a moment")
+    for critic, failed in ((failing, 3), (healthy, 0)):
+        with open_synth_run(tmp_path / "run", options, "planted", take_input(rows, tmp_path / "run")) as run:
+            await run_synth_job(run, critic, None, options)
+            summary = write_data(run, options, "planted")
+        assert (summary.failed, summary.written) == (failed, 0 if failed else len(summary.agreeing))
+    assert len(summary.agreeing) == 3
+
+
+def test_a_folder_of_somebody_elses_files_is_left_alone(tmp_path: Path):
+    (tmp_path / "input.jsonl").write_text("mine\n")
+    with pytest.raises(OutputError, match=r"no run in it, but input\.jsonl: choose a new folder"):
+        take_input(map(labelled, PLANTED[:1]), tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["input.jsonl"]
+    assert (tmp_path / "input.jsonl").read_text() == "mine\n"
+
+
+def test_an_input_that_was_changed_is_refused(tmp_path: Path):
+    """Two commands that begin at once with different inputs come to this as well."""
+    folder, options = tmp_path / "run", SynthOptions()
+    mark = take_input(map(labelled, PLANTED[:2]), folder)
+    (folder / "input.jsonl").write_bytes(b"")
+    with pytest.raises(OutputError, match="not the input that the run was begun with"):
+        open_synth_run(folder, options, "planted", mark)
+    (folder / "input.jsonl").unlink()
+    with pytest.raises(OutputError, match="No such file"):
+        open_synth_run(folder, options, "planted", mark)
+
+
+async def test_the_outcome_filter_counts_what_a_rationale_says(tmp_path: Path):
+    """A right answer by a step that the labels call wrong: who finds no error is kept, as a record without one."""
+    right = next(planted for planted in PLANTED if planted.kind is None)
+    row = labelled(right).model_copy(update={"label": 0, "correct": True})
+    options = SynthOptions(style=SynthStyle.THINKPRM, filter=Filter.OUTCOME)
+    with open_synth_run(tmp_path / "run", options, "planted", take_input([row], tmp_path / "run")) as run:
+        await run_synth_job(run, GoldCritic([right]), None, options)
+        summary = write_data(run, options, "planted")
+    assert (summary.written, summary.with_error) == (1, 0)
+    assert json.loads((tmp_path / "run" / "train.jsonl").read_text())["label"] == NO_ERROR
+
+
+# Planted text
+
+
+def test_a_wrong_step_does_not_name_the_right_result():
+    worked = read_worked(
+        "w", "Tom has 16 red pizzas with 2 slices each, and eats all twice.",
+        "Of 32 slices, 16*2=<<16*2=32>>32, he eats each.\nThe 32 slices are 32*2=<<32*2=64>>64.\n#### 64",
+    )  # fmt: skip
+    assert worked is not None
+    for seed in range(20):
+        planted = plant(worked, Kind.WRONG_OPERATION, seed)
+        assert planted is not None
+        named = [re.findall(r"\b(?:32|64)\b", step) for step in planted.steps]
+        assert named == ([[], []] if planted.label == 0 else [["32", "32"], ["32", "32"]]), planted.steps
+
+
+def test_a_number_before_a_comma_is_given_by_the_problem():
+    worked = read_worked("w", "Of 1,200 pens, 12, at most, are red.", "12*100=<<12*100=1200>>1200\n#### 1200")
+    assert worked is not None
+    assert worked.steps[0].computation.sources == (-1, None)
+
+
+def test_no_text_is_planted_twice():
+    for solution in SOLUTIONS:
+        texts = [planted.steps for planted in plants([solution])]
+        assert len(texts) == len(set(texts))
+
+
+def test_two_rows_with_one_id_are_refused(tmp_path: Path):
+    row = json.dumps({"id": "a", "question": "Of 2 and 3, the sum?", "answer": "2+3=<<2+3=5>>5\n#### 5"}) + "\n"
+    (tmp_path / "rows.jsonl").write_text(row * 2)
+    with pytest.raises(InputError, match="line 2: a second row with the id a"):
+        worked_solutions(str(tmp_path / "rows.jsonl"))
+
+
+def test_a_mark_that_no_parser_takes_is_no_worked_solution():
+    assert read_worked("w", "P", f"<<{'-' * 20_000}1=1>>1\n#### 1") is None

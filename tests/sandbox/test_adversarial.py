@@ -544,6 +544,16 @@ class TestWalls:
         async with await sandbox.session() as session:
             assert (await session.run(code, 8)).status is MEMORY
 
+    async def test_programs_that_share_nothing_with_the_server(self, sandbox: Sandbox):
+        code = (
+            "import subprocess, sys, time\n"
+            "held = [subprocess.Popen([sys.executable, '-S', '-E', '-c',\n"
+            "    'x = bytearray(b\"x\") * (90 << 20)\\nimport time\\ntime.sleep(60)']) for _ in range(20)]\n"
+            "time.sleep(60)"
+        )
+        async with await sandbox.session() as session:
+            assert (await session.run(code, 20)).status is MEMORY
+
     async def test_shared_memory_that_nobody_counts(self, sandbox: Sandbox):
         async with await sandbox.session() as session:
             assert (await session.run("import mmap\nmmap.mmap(-1, 4096)")).error.name == "PermissionError"

@@ -13,7 +13,7 @@ from jupyter_client.asynchronous.client import AsyncKernelClient
 from sandbox import RunStatus, Sandbox, SessionClosedError
 from sandbox.guest.channels import PORTS
 from sandbox.host import FolderHost
-from tests.conftest import kinds, needs_libraries
+from tests.conftest import LIMITS, kinds, needs_libraries
 
 
 async def run(sandbox: Sandbox, *cells: str, timeout: float | None = None):
@@ -273,3 +273,15 @@ async def test_a_kernel_speaks_to_stock_jupyter_client(sandbox: Sandbox):
             assert await client._async_is_alive()
         finally:
             client.stop_channels()
+
+
+async def test_lone_surrogates_count_as_they_are_spelled_out(sandbox: Sandbox):
+    for count in (20_000, 60_000):
+        result = await run(sandbox, f"print('\\ud800' * {count})")
+        assert (result.status, result.state_lost) == (RunStatus.OUTPUT_LIMIT, False)
+        assert result.stdout == ("\\ud800" * count)[: LIMITS.output_bytes]
+
+
+async def test_bytes_and_settings_of_standard_output(sandbox: Sandbox):
+    code = "import sys\nsys.stdout.reconfigure(line_buffering=True)\nsys.stdout.buffer.write(b'a\\xff')\nprint('b')"
+    assert (await run(sandbox, code)).stdout == "a\\xffb\n"

@@ -14,18 +14,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sandbox import Limits, RunStatus, Sandbox, SandboxLostError, SandboxUnavailableError, Session
+from sandbox import (
+    Limits,
+    RunStatus,
+    Sandbox,
+    SandboxLostError,
+    SandboxTimeoutError,
+    SandboxUnavailableError,
+    Session,
+    SessionClosedError,
+)
 from sandbox.docker_launcher import LABEL, connect_engine, reap
 from sandbox.guest.server import announce_to_starter
 from sandbox.image import VERSION_LABEL, image_tag
 from sandbox.launch import start_server
 from sandbox.owner import OWNER_FILE, identity, is_gone, make_directory, reap_directories
+from tests.conftest import LIMITS
 
 pytestmark = pytest.mark.xdist_group("lifecycle")
 
@@ -343,6 +355,7 @@ async def test_directory_without_servers(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ({"backend": "local", "isolation": "kernel"}, "for the docker backend"),
         ({"backend": "local", "runtime": "runsc"}, "for the docker backend"),
         ({"backend": "unix:/x", "image": "x"}, "for the docker backend"),
+        ({"backend": "unix:"}, "unknown sandbox backend"),
         ({"sessions": 0}, "sessions must be at least 1"),
         ({"ready": -1}, "ready at least 0"),
     ],
@@ -357,6 +370,13 @@ def test_limits_are_positive(field: str):
     for value in (0, -1):
         with pytest.raises(ValueError, match=field):
             Limits(**{field: value})
+
+
+def test_a_container_has_room_for_a_kernel():
+    """Its end at the container's limit would be taken for everybody's."""
+    with pytest.raises(ValueError, match="container_memory_mib is 512: expected at least 768"):
+        Limits(memory_mib=512, container_memory_mib=512)
+    assert Limits(memory_mib=100_000).container_memory_mib > 100_000
 
 
 @STARTED
@@ -553,3 +573,99 @@ def test_a_killed_client_of_attached_containers_leaves_nothing(number: signal.Si
     client.wait(20)
     client.stdout.close()
     assert eventually(lambda: containers(client.pid) == [], 30)
+
+
+# A sandbox, or a session, that ends while somebody waits
+
+
+async def test_who_waits_for_a_session_hears_that_the_sandbox_is_closed():
+    box = Sandbox("local", LIMITS, sessions=1, ready=0)
+    session = await box.session()
+    waiting = [asyncio.create_task(box.session()) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    await box.close()
+    done = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 10)
+    assert [type(each) for each in done] == [SandboxUnavailableError] * 3
+    await session.close()
+    assert box.busy == 0
+
+
+async def test_a_session_that_is_closed_says_nothing_of_the_code(local_sandbox: Sandbox):
+    session = await local_sandbox.session()
+    running = asyncio.create_task(session.run("import time; time.sleep(30)", 60))
+    await asyncio.sleep(0.3)
+    await session.close()
+    with pytest.raises(SessionClosedError, match="was closed while code was running"):
+        await asyncio.wait_for(running, 10)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "5"])
+async def test_a_timeout_that_is_none_runs_nothing(local_sandbox: Sandbox, timeout: Any):
+    async with await local_sandbox.session() as session:
+        with pytest.raises(ValueError, match="timeout is"):
+            await session.run("ran = 1", timeout)
+        assert (await session.run("ran")).error.name == "NameError"
+
+
+# Servers that somebody else runs
+
+
+@pytest.fixture
+def start_server_in() -> Iterator[Callable[[Path], subprocess.Popen[bytes]]]:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(folder: Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "sandbox.guest", "--directory", str(folder), "--memory-mib", "256"]
+        before = set(folder.glob("*/control"))
+        started.append(subprocess.Popen(command, start_new_session=True))
+        deadline = time.monotonic() + 60
+        while not set(folder.glob("*/control")) - before and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.send_signal(signal.SIGCONT)
+        server.terminate()
+        server.wait(20)
+
+
+async def test_a_server_that_comes_later_is_found(
+    monkeypatch: pytest.MonkeyPatch, start_server_in: Callable[[Path], subprocess.Popen[bytes]]
+):
+    monkeypatch.setattr("sandbox.launch.LOOK_AGAIN", 0)
+    with tempfile.TemporaryDirectory(prefix="genprm-test-", dir="/tmp") as folder:
+        first, _ = start_server_in(Path(folder)), start_server_in(Path(folder))
+        async with Sandbox(f"unix:{folder}", LIMITS, ready=0) as box:
+            assert len(box.servers) == 2
+            first.terminate()
+            first.wait(20)
+            await asyncio.sleep(0.2)  # until word of it has come
+            async with await box.session():
+                assert len(box.servers) == 1
+            start_server_in(Path(folder))
+            async with await box.session(), await box.session():
+                assert sorted(server.kernels for server in box.servers) == [1, 1]
+        for server in (Path(folder)).glob("*/control"):
+            assert server.is_socket()
+
+
+async def test_a_server_that_hangs_is_asked_once(
+    monkeypatch: pytest.MonkeyPatch, start_server_in: Callable[[Path], subprocess.Popen[bytes]]
+):
+    with tempfile.TemporaryDirectory(prefix="genprm-test-", dir="/tmp") as folder:
+        hung, _ = start_server_in(Path(folder)), start_server_in(Path(folder))
+        async with Sandbox(f"unix:{folder}", LIMITS, ready=0) as box:
+            hung.send_signal(signal.SIGSTOP)
+            for server in box.servers:
+                monkeypatch.setattr(server, "request", partial(server.request, deadline=2.0))
+            outcomes = []
+            async with AsyncExitStack() as open_sessions:
+                for _ in range(4):
+                    try:
+                        session = await open_sessions.enter_async_context(await box.session())
+                        outcomes.append((await session.run("6 * 7")).result)
+                    except SandboxTimeoutError:
+                        outcomes.append("hung")
+            assert outcomes.count("hung") == 1
+            assert outcomes.count("42") == 3

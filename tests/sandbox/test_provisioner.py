@@ -127,15 +127,44 @@ def test_jupyter_run(kernel_name: str, tmp_path: Path):
     assert done.stdout == "42 True\n", done.stderr
 
 
-def test_a_keeper_whose_client_is_killed_ends(tmp_path: Path):
+CLIENT = """
+import subprocess, sys, time
+keeper = subprocess.Popen(
+    [sys.executable, "-m", "sandbox.keeper", sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    start_new_session=True,
+)
+print(keeper.pid, keeper.stdout.readline(), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_keeper_whose_client_is_killed_ends(number: signal.Signals):
     """As with every client of ours: kill -9 leaves no kernel."""
     options = json.dumps({"backend": "local", "limits": {"memory_mib": 256}})
-    keeper = subprocess.Popen(
-        [sys.executable, "-m", "sandbox.keeper", options], stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    said = json.loads(keeper.stdout.readline())
+    client = subprocess.Popen([sys.executable, "-c", CLIENT, options], stdout=subprocess.PIPE, text=True)
+    pid, _, line = client.stdout.readline().partition(" ")
+    said = json.loads(line)
     assert Path(said["ip"] + "-1").is_socket()
+    client.send_signal(number)
+    client.wait(20)
+    client.stdout.close()
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{pid}").exists()
+    assert not Path(said["ip"]).parent.exists()
+
+
+def test_a_keeper_that_is_told_to_end(tmp_path: Path):
+    options = json.dumps({"backend": "local", "limits": {"memory_mib": 256}})
+    keeper = subprocess.Popen(
+        [sys.executable, "-m", "sandbox.keeper", options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    said = json.loads(keeper.stdout.readline())
     keeper.send_signal(signal.SIGTERM)
     assert keeper.wait(20) == 0
     assert not Path(said["ip"]).parent.exists()
+    keeper.stdin.close()
     keeper.stdout.close()
