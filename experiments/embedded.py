@@ -64,8 +64,9 @@ def main() -> None:
     parser.add_argument("--only", choices=sorted(KINDS), action="append")
     chosen = parser.parse_args()
     run: Path = chosen.output
-    fitting = make_data(chosen.data, run)
+    run.mkdir(parents=True, exist_ok=True)
     manifest = Manifest(run / "manifest.json")
+    fitting = make_data(chosen.data, run, manifest)
     for kind in chosen.only or KINDS:
         if (run / kind / "README.md").exists():
             continue
@@ -76,16 +77,16 @@ def main() -> None:
                 source = run / "own-data" / "input.jsonl"
                 manifest.genprm("synth", source, "-o", data, *OWN, "--tries", 1, "--adapter", run / "genprm")
         if kind == "thinkprm":
-            data = make_chains(run)
+            data = make_chains(run, manifest)
         manifest.genprm("train", *KINDS[kind], data, "-o", run / kind, *RECIPE, *further)
 
 
-def make_chains(run: Path) -> Path:
+def make_chains(run: Path, manifest: Manifest) -> Path:
     """The solutions that are trained on, with ThinkPRM's chains in place of code."""
     folder, chains = run / "chains-data", run / "chains.jsonl"
     if not (folder / "README.md").exists():
         options = (*_planting("train"), "--style", "thinkprm")
-        Manifest(run / "manifest.json").genprm("synth", "plant", run / "train.jsonl", "-o", folder, *options)
+        manifest.genprm("synth", "plant", run / "train.jsonl", "-o", folder, *options)
     if not chains.exists():
         wanted = {record.id for record in read_records(str(run / "fitting.jsonl"))}
         records = [record for record in read_records(str(folder / "train.jsonl")) if record.id in wanted]
@@ -93,10 +94,8 @@ def make_chains(run: Path) -> Path:
     return chains
 
 
-def make_data(data: Path, run: Path) -> Path:
+def make_data(data: Path, run: Path, manifest: Manifest) -> Path:
     """Plant errors in problems to train on, to write rationales about, and to hold out; returns what is trained on."""
-    run.mkdir(parents=True, exist_ok=True)
-    manifest = Manifest(run / "manifest.json")
     evaluation = [str(data / name) for name in EVALUATION] + [str(demo_path())]
     source = data / "gsm8k/train.jsonl"
     manifest.inputs([str(source), *evaluation])

@@ -72,7 +72,7 @@ def best_coin(solutions: list[Solution]) -> tuple[float, float]:
     def f1(rate: float) -> float:
         wrong = [rate * (1 - rate) ** one.label for one in solutions if one.label not in (None, NO_ERROR)]
         right = [(1 - rate) ** len(one.steps) for one in solutions if one.label == NO_ERROR]
-        error, correct = sum(wrong) / len(wrong), sum(right) / len(right)
+        error, correct = sum(wrong) / max(1, len(wrong)), sum(right) / max(1, len(right))
         return 200 * error * correct / (error + correct) if error + correct else 0.0
 
     return max((f1(rate / 100), rate / 100) for rate in range(1, 100))

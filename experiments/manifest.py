@@ -10,6 +10,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from genprm.cli.shared import EXIT_UNSCORED
 from genprm.train.folder import fingerprint
 
 
@@ -30,10 +31,17 @@ class Manifest:
         self._found["inputs"] = {"/".join(Path(file).parts[-2:]): fingerprint(file) for file in files}
 
     def genprm(self, *arguments: object) -> None:
-        """Run a command of ours, and note it with its time."""
+        """Run a command of ours, and note it with its time.
+
+        Raises:
+            subprocess.CalledProcessError: nothing was done. Rows without a score, or that failed, are noted only.
+        """
         words = [str(argument) for argument in arguments]
         begun = time.monotonic()
-        subprocess.run([Path(sys.executable).with_name("genprm"), *words], check=True)
+        done = subprocess.run([Path(sys.executable).with_name("genprm"), *words], check=False)
         seconds = round(time.monotonic() - begun, 1)
-        self._found["commands"].append({"command": " ".join(["genprm", *words]), "seconds": seconds})
+        noted = {"command": " ".join(["genprm", *words]), "seconds": seconds, "status": done.returncode}
+        self._found["commands"].append(noted)
         self._path.write_text(json.dumps(self._found, indent=1) + "\n")
+        if done.returncode not in (0, EXIT_UNSCORED):
+            done.check_returncode()

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,11 +26,14 @@ from genprm.batch import read_results
 from genprm.evaluation import SubsetResult, evaluate_subset
 from genprm.plotting import picture
 from genprm.threshold import fit_threshold, outcome_at
+from genprm.train.folder import fingerprint
 
 SIZES = (95, 285, 950)
 """Conversations: 1, 3 and 10 times as many."""
 BUDGET = ("--step-tokens", "320", "--analysis-tokens", "160")
 HELD_OUT = "planted"
+SEED = 0
+"""Of which solutions the smaller sizes get."""
 
 
 class Kind(NamedTuple):
@@ -79,7 +82,7 @@ def main() -> None:
     place = run / "small-scale"
     place.mkdir(parents=True, exist_ok=True)
     manifest = Manifest(place / "manifest.json")
-    fitting = make_data(chosen.data, run)
+    fitting = make_data(chosen.data, run, Manifest(run / "manifest.json"))
     files = {
         HELD_OUT: run / "dev-data" / "train.jsonl",
         "processbench-gsm8k": chosen.data / "processbench_dev" / "gsm8k.jsonl",
@@ -87,12 +90,14 @@ def main() -> None:
     }
     manifest.inputs([str(fitting), *map(str, files.values())])
     cells: list[Cell] = []
+    records = fitting.read_text().splitlines(keepends=True)
+    random.Random(SEED).shuffle(records)  # they come by where they are from
+    mark = fingerprint(str(fitting))[:8]
     for size in sorted(chosen.sizes):
-        rows = place / f"{size}.jsonl"
-        with open(fitting) as source:
-            rows.write_text("".join(islice(source, size)))
+        rows = place / f"{size}-{mark}.jsonl"
+        rows.write_text("".join(records[:size]))
         for kind in KINDS:
-            adapter = place / f"{kind.trained_as}-{size}"
+            adapter = place / f"{kind.trained_as}-{size}-{mark}"
             if not (adapter / "README.md").exists():
                 manifest.genprm("train", *TRAINED[kind.trained_as], rows, "-o", adapter, *RECIPE)
             largest = kind is KINDS[0] and size == max(chosen.sizes)
@@ -107,7 +112,8 @@ def measured(
     """Verify all files, and measure at the threshold that is best on the held-out one."""
     found = {}
     for name, file in files.items():
-        output = place / "-".join([*kind.name.replace(",", "").split(), str(size), name, str(votes)])
+        words = kind.name.replace(",", "").split()
+        output = place / "-".join([*words, adapter.name.rpartition("-")[2], str(size), name, f"{rows}-{votes}"])
         if not (output / "rows.jsonl").exists():
             given = ("--adapter", adapter, "--votes", votes, "--limit", rows, "--json", output.with_suffix(".json"))
             manifest.genprm("eval", "processbench", file, *kind.verifying, *given, "-o", output)

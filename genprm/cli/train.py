@@ -16,7 +16,7 @@ from genprm.cli.shared import say
 from genprm.errors import ConfigError
 from genprm.models.embedded import EMBEDDED
 from genprm.records import Record
-from genprm.train.folder import is_first_process
+from genprm.train.folder import process
 from genprm.train.options import GRPOOptions, Machine, TrainOptions
 from genprm.train.recipes import GRPO_RECIPES, RECIPES, LoRA, Schedule
 from genprm.train.tasks import Task
@@ -221,7 +221,7 @@ def _run(train: Callable[[], Record], output: Path) -> None:
     with shared.refusing():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         measured = train()
-        if not is_first_process():
+        if process() != 0:
             return
         figures = ((name.replace("_", " "), f"{value}") for name, value in measured.model_dump().items())
         shared.print_figures(figures, nothing=["None"])

@@ -68,10 +68,9 @@ def started(recipe: L, start: str | None) -> L:
         return recipe
     try:
         shape = json.loads((Path(start) / "adapter_config.json").read_text())
-        return recipe.model_copy(
-            update={"rank": shape["r"], "alpha": shape["lora_alpha"], "dropout": shape["lora_dropout"]}
-        )
-    except (OSError, ValueError, KeyError) as error:
+        found = {"rank": shape["r"], "alpha": shape["lora_alpha"], "dropout": shape["lora_dropout"]}
+        return type(recipe).model_validate(recipe.model_dump() | found)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{start}: no folder of a LoRA adapter (adapter_config.json)") from error
 
 

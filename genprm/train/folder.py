@@ -53,9 +53,9 @@ def _is_whole(checkpoint: Path) -> bool:
     return True
 
 
-def is_first_process() -> bool:
-    """Whether this is the one process of a run, or the first of several (torch's launchers number them)."""
-    return os.environ.get("RANK", "0") == "0"
+def process() -> int:
+    """Which of a run's processes this is; torch's launchers number them from 0."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def processes() -> int:
@@ -67,6 +67,8 @@ def processes() -> int:
 def open_train_folder(path: Path, config: dict[str, Any]) -> Iterator[TrainFolder]:
     """Begin a run in a folder, or go on with one; it is nobody else's meanwhile.
 
+    A run that has come to no checkpoint is begun anew, with other options perhaps.
+
     Of the processes of one run (``accelerate launch``) the first does this for all.
 
     Args:
@@ -77,7 +79,7 @@ def open_train_folder(path: Path, config: dict[str, Any]) -> Iterator[TrainFolde
         InputError: there is an adapter already, another run, or something else.
         OutputError: it cannot be written.
     """
-    if not is_first_process():
+    if process() != 0:
         yield TrainFolder(path)
         return
     target = path / CONFIG
@@ -91,7 +93,7 @@ def open_train_folder(path: Path, config: dict[str, Any]) -> Iterator[TrainFolde
         path.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             write_text(target, json.dumps(config, indent=1) + "\n")
-        lock = open(target, "rb")  # noqa: SIM115 - closed below, around what is none of this block's business
+        lock = open(target, "r+b")  # noqa: SIM115 - closed below, around what is none of this block's business
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror or error}") from error
     with lock:
@@ -99,8 +101,14 @@ def open_train_folder(path: Path, config: dict[str, Any]) -> Iterator[TrainFolde
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"{path}: another process is training in this folder") from None
-        _check_same(path, json.load(lock), json.loads(json.dumps(config)))
-        yield TrainFolder(path)
+        folder = TrainFolder(path)
+        if folder.last_checkpoint:
+            _check_same(path, json.load(lock), json.loads(json.dumps(config)))
+        else:
+            lock.truncate()
+            lock.write(json.dumps(config, indent=1).encode() + b"\n")
+            lock.flush()
+        yield folder
 
 
 def _check_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ from genprm.tasks import map_unordered
 from genprm.train.base import Base, load_for_training, open_base, save_adapter, started
 from genprm.train.card import model_card
 from genprm.train.data import data_file
-from genprm.train.folder import TrainFolder, fingerprint, open_train_folder, processes
+from genprm.train.folder import TrainFolder, fingerprint, open_train_folder, process, processes
 from genprm.train.options import GRPOOptions, Machine
 from genprm.train.recipes import WINDOW, GRPORecipe
 from genprm.train.record import read_records
@@ -191,7 +191,7 @@ class Rollouts:
         with _writer(trainer.accelerator.unwrap_model(trainer.model), self._options.mixed) as model:
             made = self._runner.run(self._write(prompts, model, trainer.state.global_step if training else "dev"))
         without_verdict = sum(one.reward is None for one in made)
-        if without_verdict == len(made):
+        if training and without_verdict == len(made) and trainer.state.global_step == 0:
             raise ModelError("no judgement reached a verdict: --start from an adapter that writes the format")
         if training:
             self.written += len(made)
@@ -249,8 +249,9 @@ def _writer(model: Any, mixed: bool) -> Iterator[Any]:
 def _keyed(prompts: Sequence[str], step: int | str) -> Iterator[tuple[str, str]]:
     """Each name, and what makes the draws of this rollout its own."""
     seen = Counter[str]()
+    place = f"{step}@{process()}" if processes() > 1 else step  # a group may be spread over several
     for name in prompts:
-        yield name, f"{step}/{name}/{seen[name]}"
+        yield name, f"{place}/{name}/{seen[name]}"
         seen[name] += 1
 
 
@@ -293,7 +294,7 @@ def _trainer(
     from datasets import Dataset
     from transformers import PrinterCallback, set_seed
 
-    from genprm.train.progress import Agreed, Progress
+    from genprm.train.progress import Agreed, Finite, Progress
 
     quiet()
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
@@ -330,7 +331,7 @@ def _trainer(
         eval_dataset=Dataset.from_dict({"prompt": dev}) if dev else None,
         processing_class=base.tokenizer,
         rollout_func=rollouts,
-        callbacks=[Progress("reward"), Agreed(FLAT, recipe.agreed, WINDOW)],
+        callbacks=[Progress("reward"), Finite(), Agreed(FLAT, recipe.agreed, WINDOW)],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -13,7 +13,7 @@ from genprm.styles.discriminative import QWEN_TAG
 from genprm.train.base import Base, load_for_training, open_base, save_adapter, started
 from genprm.train.card import Measured, figures, model_card
 from genprm.train.data import TrainingData, data_file, fitting
-from genprm.train.folder import TrainFolder, fingerprint, open_train_folder
+from genprm.train.folder import TrainFolder, fingerprint, open_train_folder, processes
 from genprm.train.options import Machine, TrainOptions
 from genprm.train.recipes import Recipe, Schedule
 from genprm.train.trainer import LIBRARIES, common_arguments, finish, quiet, train_to_the_end
@@ -74,17 +74,17 @@ def train(
     return measured
 
 
-def _arguments(options: TrainOptions, machine: Machine, place: TrainFolder, train: TrainingData, looks: bool) -> Any:
+def _arguments(options: TrainOptions, machine: Machine, place: TrainFolder, looks: bool) -> Any:
     import torch
     import trl
 
     gpu = torch.cuda.is_available()
-    recipe, micro = options.recipe, machine.micro_batch or (8 if gpu else 1)
+    recipe, micro = options.recipe, _micro_batch(options.recipe, machine, gpu)
     arguments = trl.SFTConfig(
         **common_arguments(options, machine, place),
         num_train_epochs=recipe.epochs,
         per_device_train_batch_size=micro,
-        per_device_eval_batch_size=micro,
+        per_device_eval_batch_size=1,  # else the dev loss would depend on the machine: it is a mean over batches
         learning_rate=recipe.learning_rate,
         lr_scheduler_type=_schedule(recipe),
         warmup_steps=recipe.warmup,  # below 1 it is a share
@@ -93,16 +93,44 @@ def _arguments(options: TrainOptions, machine: Machine, place: TrainFolder, trai
         activation_checkpointing=machine.activation_checkpointing,
         data_seed=options.seed,
         save_steps=machine.save_every,
+        restore_callback_states_from_checkpoint=bool(options.patience),  # the looks without progress so far
     )
-    arguments.gradient_accumulation_steps = max(1, round(recipe.batch / micro / arguments.world_size))
+    arguments.gradient_accumulation_steps = recipe.batch // processes() // micro
     if looks:
-        steps = -(-len(train.examples) // recipe.batch)
         arguments.eval_strategy = "steps"
-        arguments.eval_steps = options.eval_every or max(1, int(steps * recipe.epochs) // 10)
-        arguments.save_steps = arguments.eval_steps
         arguments.load_best_model_at_end = True
         arguments.metric_for_best_model, arguments.greater_is_better = "eval_loss", False
     return arguments
+
+
+def _micro_batch(recipe: Recipe, machine: Machine, gpu: bool) -> int:
+    """Sequences at once in a process.
+
+    Raises:
+        ConfigError: a step's conversations do not come out even.
+    """
+    share, odd = divmod(recipe.batch, processes())
+    usual = max(size for size in range(1, 9 if gpu else 2) if share % size == 0)
+    micro = machine.micro_batch or usual
+    if odd or share % micro:
+        raise ConfigError(
+            f"--batch {recipe.batch} is no multiple of {micro * processes()}, what all processes together learn from "
+            "at once (--micro-batch)"
+        )
+    return micro
+
+
+def _look(trainer: Any, options: TrainOptions) -> None:
+    """Say when to look at the dev file: the trainer knows by now how many sequences there are.
+
+    Raises:
+        ConfigError: it would never be looked at.
+    """
+    steps = int(-(-len(trainer.train_dataset) // options.recipe.batch) * options.recipe.epochs)
+    every = options.eval_every or max(1, steps // 10)
+    if every > max(1, steps):
+        raise ConfigError(f"--eval-every {every}: the training has {steps} steps")
+    trainer.args.eval_steps = trainer.args.save_steps = every
 
 
 def _schedule(recipe: Recipe) -> str:
@@ -130,11 +158,11 @@ def _trainer(
         set_seed,
     )
 
-    from genprm.train.progress import Progress
+    from genprm.train.progress import Finite, Progress
 
     quiet()
     set_seed(options.seed)
-    arguments = _arguments(options, machine, place, train, looks=held_out is not None)
+    arguments = _arguments(options, machine, place, looks=held_out is not None)
     sets = [Dataset.from_list([example._asdict() for example in part.examples]) for part in (train, held_out) if part]
     given: dict[str, Any] = {
         "model": load_for_training(base, options.recipe, options.max_length, options.start, head=options.task.has_head),
@@ -142,13 +170,15 @@ def _trainer(
         "train_dataset": sets[0],
         "eval_dataset": sets[1] if held_out else None,
         "processing_class": base.tokenizer,
-        "callbacks": [Progress(), *([EarlyStoppingCallback(options.patience)] if options.patience else [])],
+        "callbacks": [Progress(), Finite(), *([EarlyStoppingCallback(options.patience)] if options.patience else [])],
     }
     if options.task.has_head:
         trainer = Trainer(**given, data_collator=DataCollatorForTokenClassification(base.tokenizer))
         trainer.model_accepts_loss_kwargs = False  # it takes them, but does not average over accumulated batches
     else:
         trainer = trl.SFTTrainer(**given)
+    if held_out is not None:
+        _look(trainer, options)
     trainer.remove_callback(PrinterCallback)
     return trainer
 

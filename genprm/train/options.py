@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from genprm.budget import Budget
 from genprm.models.embedded import EMBEDDED
 from genprm.records import Record
@@ -20,7 +24,7 @@ class CommonOptions(Record):
     limit: Positive | None = None
     mixed: bool = False
     """On a CPU, multiply in bfloat16 and keep the weights in float32. On a GPU all is bfloat16 anyway."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     eval_every: Positive | None = None
     """Steps between two looks at the dev file. Default: ten looks, or five where rollouts must be written for one."""
 
@@ -50,7 +54,8 @@ class Machine(Record):
     """What only decides how fast it comes out, and whether it fits the memory."""
 
     micro_batch: Positive | None = None
-    """Sequences at once in a process. Default: 1 on a CPU, where padding costs most, 8 on a GPU; for GRPO a group."""
+    """Sequences at once in a process. Default: 1 on a CPU, where padding costs most, up to 8 on a GPU; for GRPO a
+    group."""
     activation_checkpointing: bool = False
     """Compute activations twice, and keep fewer of them: less memory, a third more time."""
     save_every: Positive = 50

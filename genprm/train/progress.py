@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
+from genprm.errors import ModelError
 from genprm.plotting import picture
 from genprm.progress import LiveProgress
 
@@ -40,9 +42,25 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         if self._live:
             self._live.row_done()
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self._live:
-            self._live.__exit__(None, None, None)
+    def close(self) -> None:
+        """Give the terminal back, however the training ended."""
+        live, self._live = self._live, None
+        if live:
+            live.__exit__(None, None, None)
+
+
+class Finite(TrainerCallback):  # type: ignore[misc]
+    """Ends a training that has diverged, before it is saved."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
+        """Look at a step's figures.
+
+        Raises:
+            ModelError: they are no numbers.
+        """
+        for name in ("loss", "grad_norm"):
+            if not isfinite(float(logs.get(name) or 0.0)):
+                raise ModelError(f"step {state.global_step}: the {name} is {logs[name]}: lower --learning-rate")
 
 
 class Agreed(TrainerCallback):  # type: ignore[misc]

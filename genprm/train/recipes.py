@@ -10,6 +10,7 @@ from pydantic import Field
 from genprm.records import Record
 
 Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Schedule(str, Enum):
@@ -32,10 +33,10 @@ class LoRA(Record):
 class Recipe(LoRA):
     """The numbers of a supervised fine-tuning."""
 
-    epochs: Annotated[float, Field(gt=0)] = 1.0
+    epochs: Rate = 1.0
     batch: Positive = 16
-    """Conversations per optimizer step, over all processes."""
-    learning_rate: Annotated[float, Field(gt=0)] = 4e-4
+    """Conversations per optimizer step, over all processes; packed sequences, where they are packed."""
+    learning_rate: Rate = 4e-4
     schedule: Schedule = Schedule.CONSTANT
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of all steps in which the rate rises from 0."""
@@ -61,12 +62,12 @@ class GRPORecipe(LoRA):
     """Judgements of each, whose rewards are compared with each other."""
     updates: Positive = 1
     """Optimizer steps per round of rollouts; from the second on they are off policy, and clipped."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    learning_rate: Rate = 1e-5
     clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    clip_high: Annotated[float, Field(gt=0)] = 0.28
+    clip_high: Rate = 0.28
     """Wider upwards, so that unlikely words can become likely: without it the judgements of a group become one."""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    brier: Annotated[float, Field(ge=0)] = 0.0
+    temperature: Rate = 1.0
+    brier: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Weight of the squared distance between P(Yes) and the label, which the reward loses (RLCR, arXiv 2507.16806)."""
     agreed: Annotated[float, Field(gt=0, le=1)] = 0.95
     """It stops when, over the last `WINDOW` rounds, this share of groups has one reward only: nothing to learn from."""

@@ -57,6 +57,8 @@ class TrainingRecord(Record):
             if (place.message, place.start) < end:
                 raise ValueError("masked: expected places in order, apart from each other")
             end = (place.message, place.end)
+        if self.label >= len(self.steps):
+            raise ValueError(f"label: there are {len(self.steps)} steps, and none with the index {self.label}")
         if not any(turn.role == ASSISTANT for turn in self.messages):
             raise ValueError(f"messages: expected one of the role {ASSISTANT}")
         return self

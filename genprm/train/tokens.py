@@ -71,7 +71,7 @@ def pieces(
         yield whole[at : len(opening)], False
         own = list(_own(turn, [(place.start, place.end) for place in masked if place.message == index]))
         at = len(opening) + len(turn.content)
-        if own[-1][1] and whole.startswith(end_of_turn, at):
+        if own[-1][1] and end_of_turn and whole.startswith(end_of_turn, at):
             own[-1] = (own[-1][0] + end_of_turn, True)
             at += len(end_of_turn)
         yield from own

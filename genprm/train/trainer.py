@@ -18,10 +18,15 @@ METRICS = "metrics.jsonl"
 
 def quiet() -> None:
     """Let the trainers' own messages and bars be silent: we show our own."""
-    from transformers.utils import logging
+    import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    from datasets.utils.logging import disable_progress_bar
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    disable_progress_bar()
+    logging.getLogger("trl").setLevel(logging.ERROR)  # it would print a whole rollout for each that has no verdict
 
 
 def in_bfloat16(mixed: bool) -> bool:
@@ -46,6 +51,7 @@ def common_arguments(options: CommonOptions, machine: Machine, place: TrainFolde
         "use_cpu": not gpu,
         "seed": options.seed,
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,
         "save_total_limit": 2,
         "report_to": "none",
         "disable_tqdm": True,
@@ -57,9 +63,11 @@ def train_to_the_end(trainer: Any, options: CommonOptions, checkpoint: Path | No
     """Run one of transformers' trainers, from where an earlier run was cut off.
 
     Raises:
-        ModelError: the memory does not suffice.
+        ModelError: the memory does not suffice, or the loss is no number any more.
         OutputError: a checkpoint cannot be written.
     """
+    from genprm.train.progress import Progress
+
     if options.mixed and not trainer.args.bf16:
         say("--mixed: this CPU has no instructions for bfloat16, and multiplies in float32")
     if checkpoint:
@@ -74,6 +82,10 @@ def train_to_the_end(trainer: Any, options: CommonOptions, checkpoint: Path | No
                 "out of memory: lower --micro-batch or --max-length, or take --activation-checkpointing"
             ) from error
         raise
+    finally:
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, Progress):
+                callback.close()
 
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")

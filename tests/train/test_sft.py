@@ -147,8 +147,20 @@ def test_the_best_on_the_dev_file_is_kept_and_it_stops_early(data: Path, tiny: P
     ("machine", "packing"), [(Machine(micro_batch=2), True), (Machine(activation_checkpointing=True), False)]
 )
 def test_packing_and_checkpointing(data: Path, tiny: Path, tmp_path: Path, machine: Machine, packing: bool):
-    measured = train(data, tmp_path / "adapter", tiny, machine=machine, packing=packing, max_length=1000)
+    measured = train(data, tmp_path / "adapter", tiny, machine=machine, packing=packing, max_length=1000, dev=data)
     assert measured.final_loss < measured.first_loss
+    entries = [json.loads(line) for line in (tmp_path / "adapter" / "metrics.jsonl").read_text().splitlines()]
+    looks = [entry["step"] for entry in entries if "eval_loss" in entry]
+    assert looks == list(range(1, measured.steps + 1))  # ten looks in 12 steps, or in fewer
+
+
+def test_the_dev_loss_is_that_of_the_adapter_and_not_of_the_machine(data: Path, tiny: Path, tmp_path: Path):
+    recipe = RECIPE.model_copy(update={"batch": 6, "epochs": 1})
+    found = [
+        train(data, tmp_path / str(size), tiny, machine=Machine(micro_batch=size), recipe=recipe, dev=data).dev_loss
+        for size in (1, 6)
+    ]
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
 
 
 # What is refused
@@ -175,8 +187,12 @@ def test_a_folder_with_another_run(data: Path, tiny: Path, tmp_path: Path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(trl.SFTTrainer, "train", cut)
-        with pytest.raises(KeyboardInterrupt):
-            train(data, tmp_path / "adapter", tiny)
+        for seed in (5, 0):  # there is nothing to lose: it is begun anew
+            with pytest.raises(KeyboardInterrupt):
+                train(data, tmp_path / "adapter", tiny, seed=seed)
+    checkpoint = tmp_path / "adapter" / "checkpoints" / "checkpoint-4"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "trainer_state.json").write_text("{}")
     with pytest.raises(InputError, match="a run with seed = 0 was begun here, not 3"):
         train(data, tmp_path / "adapter", tiny, seed=3)
     data.write_text(data.read_text() + data.read_text())
@@ -209,6 +225,7 @@ def test_one_class_only(tiny: Path, tmp_path: Path, label: int, kind: str):
     ("change", "message"),
     [
         ({"label": None}, "line 2: no training record: label: Input should be a valid integer"),
+        ({"label": 9}, "line 2: no training record: .*none with the index 9"),
         ({"messages": []}, "line 2: no training record: .*no part of an answer"),
         ({"messages": [], "masked": []}, "line 2: no training record: .*expected one of the role assistant"),
         ({"masked": [{"message": 2, "start": 5, "end": 5}]}, "no part of an answer"),
@@ -249,3 +266,29 @@ def test_a_base_model_without_a_chat_template(data: Path, tiny: Path, tmp_path: 
     (bare / "config.json").write_text((tiny / "config.json").read_text())
     with pytest.raises(ModelError, match="has no chat template"):
         train(data, tmp_path / "adapter", bare)
+
+
+def test_a_training_that_diverges(data: Path, tiny: Path, tmp_path: Path):
+    with pytest.raises(ModelError, match=r"step \d+: the (loss|grad_norm) is (nan|inf): lower --learning-rate"):
+        train(data, tmp_path / "adapter", tiny, recipe=Recipe(epochs=4, batch=1, rank=2, learning_rate=100.0))
+    assert not (tmp_path / "adapter" / "README.md").exists()
+
+
+@pytest.mark.parametrize(("batch", "size"), [(4, 3), (4, 8)])
+def test_a_batch_that_does_not_come_out_even(data: Path, tiny: Path, tmp_path: Path, batch: int, size: int):
+    recipe = RECIPE.model_copy(update={"batch": batch})
+    with pytest.raises(ConfigError, match=rf"--batch {batch} is no multiple of {size}, .*\(--micro-batch\)"):
+        train(data, tmp_path / "adapter", tiny, recipe=recipe, machine=Machine(micro_batch=size))
+
+
+def test_a_dev_file_that_would_never_be_looked_at(data: Path, tiny: Path, tmp_path: Path):
+    with pytest.raises(ConfigError, match="--eval-every 99: the training has 12 steps"):
+        train(data, tmp_path / "adapter", tiny, dev=data, eval_every=99)
+
+
+def test_an_adapter_to_start_from_that_is_none(data: Path, tiny: Path, tmp_path: Path):
+    (tmp_path / "start").mkdir()
+    for text in ("[1]", '{"r": "x", "lora_alpha": 1, "lora_dropout": 0}', "nonsense"):
+        (tmp_path / "start" / "adapter_config.json").write_text(text)
+        with pytest.raises(InputError, match="no folder of a LoRA adapter"):
+            train(data, tmp_path / "adapter", tiny, start=str(tmp_path / "start"))
