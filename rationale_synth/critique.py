@@ -45,6 +45,7 @@ MARK = "[Code Output]"
 _SECTION = re.compile(r"(?m)^### Paragraph (\d{1,4})\b[^\n]*$")
 _PART = re.compile(r"<(analyze|verify)>\s*(.*?)\s*</\1>", re.DOTALL)
 _BOX = re.compile(r"\\boxed\{\s*(-?\d{1,4})\s*\}")
+_OPEN = re.compile(r"<(?:analyze|verify)>")
 
 
 class Output(Record):
@@ -106,7 +107,7 @@ async def write_critique(chain: Chain, problem: str, steps: Sequence[str]) -> Cr
         spliced = CODE_OUTPUT.format(output=shown)
         outputs.append(Output(start=len(text), end=len(text) + len(spliced), shown=shown, run=run))
         text += spliced
-    if not _BOX.search(text, outputs[-1].end if outputs else 0):
+    if not _boxes(text[outputs[-1].end if outputs else 0 :]):
         text = text.rstrip("\n") + FORCED
         text += (await chain.write(chain.render(messages, text), ["}"], BOX_TOKENS)).text + "}"
     return Critique(text=text, outputs=tuple(outputs))
@@ -117,7 +118,7 @@ def read_critique(critique: Critique, steps: int) -> Judgement | Reason:
     written = _without_outputs(critique)
     if MARK in written:
         return Reason.FORGED_OUTPUT
-    boxes = _BOX.findall(written)
+    boxes = _boxes(written)
     if not boxes:
         return Reason.NO_VERDICT
     number = int(boxes[-1])
@@ -134,6 +135,12 @@ def read_critique(critique: Critique, steps: int) -> Judgement | Reason:
             return Reason.MISSING_SECTION
         rationales.append(segments)
     return Judgement(first_error=number if number == NO_ERROR else number - 1, rationales=tuple(rationales))
+
+
+def _boxes(written: str) -> list[str]:
+    """The numbers that are boxed as a verdict: outside of the sections' parts, where an answer may be quoted."""
+    free, forced, end = written.partition(FORCED)
+    return _BOX.findall(_OPEN.split(_PART.sub("", free))[0] + forced + end)
 
 
 def _open_block(text: str) -> str | None:

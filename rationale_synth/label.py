@@ -117,6 +117,7 @@ class _Work:
         found: dict[str, Any] = {
             "pass_rate": StepValue(right=right, rollouts=len(samples), value=right / len(samples)),
             "uncomparable": sum(sample.right is None for sample in samples),
+            "cut_off": sum(sample.cut_off for sample in samples),
         }
         if right in (0, len(samples)):
             return self._record(Outcome.ALL_RIGHT if right else Outcome.ALL_WRONG, **found)
@@ -127,6 +128,7 @@ class _Work:
         found["planned"] = options.rollouts or rollouts_by_pass_rate(right / len(samples))
         found["solutions"] = await gather_all(self._solution(draft, start, found["planned"]) for draft in drafts)
         found["uncomparable"] += self._estimator.uncomparable
+        found["cut_off"] += self._estimator.cut_off
         return self._record(Outcome.LABELLED, **found)
 
     async def _solution(self, draft: Draft, start: Tally, planned: int) -> SampledSolution:

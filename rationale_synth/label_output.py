@@ -36,6 +36,7 @@ class LabelSummary:
         """Steps whose label the full K would most probably confirm."""
         self.uncomparable = 0
         self.unsplittable = 0
+        self.cut_off = 0
         self.values: dict[bool, list[tuple[float, int]]] = {right: [(0.0, 0)] * BINS for right in (True, False)}
         self.labels: list[tuple[int, int]] = []
         """By step: right ones, all."""
@@ -46,6 +47,7 @@ class LabelSummary:
         self.cost += record.cost
         self.uncomparable += record.uncomparable
         self.unsplittable += record.unsplittable
+        self.cut_off += record.cut_off
         for solution, row in zip(record.solutions, rows, strict=True):
             self.solutions += 1
             self.steps += len(row.steps)
@@ -84,6 +86,7 @@ class LabelSummary:
             ("tokens written", f"{self.cost.completion_tokens}"),
             ("answers not comparable", f"{self.uncomparable}"),
             ("samples without steps", f"{self.unsplittable}"),
+            ("cut off by --max-tokens", f"{self.cut_off}"),
         ]
 
 

@@ -57,7 +57,7 @@ class Outcome(str, Enum):
     """Every sampled solution was right: there is nothing to tell apart."""
     ALL_WRONG = "all_wrong"
     NO_STEPS = "no_steps"
-    """No sample could be split into at least two steps."""
+    """No sample that was written to its end could be split into at least two steps."""
     BAD_ANSWER = "bad_answer"
     """The gold answer is none that anything could be compared with."""
     FAILED = "failed"
@@ -80,6 +80,9 @@ class ProblemRecord(Record):
     solutions: tuple[SampledSolution, ...] = ()
     uncomparable: int = 0
     """Answers that could not be compared with the gold one in time; they count as wrong."""
+    cut_off: int = 0
+    """Samples and rollouts that the limit of tokens ended. They are as right as what they came to; no such sample is
+    labelled, since its last step may be half a one."""
     unsplittable: int = 0
     """Samples that had no steps, or whose segmentation did not reproduce them."""
     cost: Cost = Cost()

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from genprm.answers import AnswerChecker, final_answer
-from genprm.models.base import Message
+from genprm.models.base import FinishReason, Message
 from genprm.policy import Policy
 from genprm.records import Problem, Text
 from genprm.tasks import gather_all
@@ -58,6 +58,7 @@ class Estimator:
     ) -> None:
         self.cost = Cost()
         self.uncomparable = 0
+        self.cut_off = 0
         self._policy = policy
         self._checker = checker
         self._memory = memory
@@ -124,12 +125,14 @@ class Estimator:
             return {
                 "right": verdicts.count(True),
                 "uncomparable": verdicts.count(None),
+                "cut_off": sum(completion.finish_reason is FinishReason.LENGTH for completion in done),
                 "prompt_tokens": done[0].prompt_tokens,
                 "completion_tokens": sum(completion.completion_tokens for completion in done),
             }
 
         outcome = await self._memory.recall(f"rollouts/{key}/{first}+{n}", call)
         self.uncomparable += outcome["uncomparable"]
+        self.cut_off += outcome["cut_off"]
         self.cost += Cost(
             rollouts=n, prompt_tokens=outcome["prompt_tokens"], completion_tokens=outcome["completion_tokens"]
         )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from genprm.answers import AnswerChecker, final_answer
-from genprm.models.base import Message
+from genprm.models.base import FinishReason, Message
 from genprm.policy import Policy
 from genprm.records import Problem, Record
 from rationale_synth.memory import Memory
@@ -35,6 +35,8 @@ class Sample(Record):
     text: str
     right: bool | None
     """None where its answer could not be compared."""
+    cut_off: bool
+    """Whether the limit of tokens ended it: its last step may be half a one, so that it is not labelled."""
 
 
 class Draft(Record):
@@ -83,7 +85,7 @@ class Sampler:
             ModelError: the model failed.
         """
         samples: list[Sample] = []
-        while len(samples) < most and len({bool(sample.right) for sample in samples}) < 2:
+        while len(samples) < most and len({bool(sample.right) for sample in samples if not sample.cut_off}) < 2:
             samples += await self._wave(problem, index, len(samples), min(wave, most - len(samples)))
         return samples
 
@@ -96,7 +98,8 @@ class Sampler:
         drafts: list[Draft] = []
         failed = 0
         texts: set[str] = set()
-        kinds = [[s for s in samples if bool(s.right) is right] for right in (True, False)]
+        whole = [sample for sample in samples if not sample.cut_off]
+        kinds = [[sample for sample in whole if bool(sample.right) is right] for right in (True, False)]
         odd = most % 2 * (index % 2)  # of an odd number, the one over is right and wrong by turns
         shares = (most - most // 2 - odd, most // 2 + odd)
         for kind, share, other in zip(kinds, shares, reversed(kinds), strict=True):
@@ -127,6 +130,7 @@ class Sampler:
             return {
                 "texts": texts,
                 "right": [await self._checker.is_right(problem.answer, final_answer(text)) for text in texts],
+                "cut_off": [completion.finish_reason is FinishReason.LENGTH for completion in done],
                 "prompt_tokens": done[0].prompt_tokens,
                 "completion_tokens": sum(completion.completion_tokens for completion in done),
             }
@@ -134,8 +138,10 @@ class Sampler:
         found = await self._memory.recall(f"samples/{first}+{n}", call)
         self.cost += Cost(samples=n, prompt_tokens=found["prompt_tokens"], completion_tokens=found["completion_tokens"])
         return [
-            Sample(number=first + place, text=text, right=right)
-            for place, (text, right) in enumerate(zip(found["texts"], found["right"], strict=True))
+            Sample(number=first + place, text=text, right=right, cut_off=cut_off)
+            for place, (text, right, cut_off) in enumerate(
+                zip(found["texts"], found["right"], found["cut_off"], strict=True)
+            )
         ]
 
     async def _pieces(self, problem: Problem, index: int, sample: Sample) -> tuple[str, ...] | None:

@@ -12,7 +12,7 @@ import pytest
 
 from genprm.answers import AnswerChecker
 from genprm.errors import ModelError
-from genprm.models.base import Completion, Message, ModelBackend, Sampling
+from genprm.models.base import Completion, FinishReason, Message, ModelBackend, Sampling
 from genprm.models.scripted import Rule as ScriptRule
 from genprm.models.scripted import ScriptedModel
 from genprm.policy import Policy
@@ -205,6 +205,28 @@ async def test_a_policy_that_never_emits_steps(checker: AnswerChecker):
     problem = Problem(id="p", problem="P", answer="5")
     record = await label_problem(0, problem, policy(model), checker, OPTIONS, Memory())
     assert (record.outcome, record.unsplittable) == (Outcome.NO_STEPS, 2)
+
+
+async def test_a_sample_that_is_cut_off_is_no_solution(checker: AnswerChecker):
+    """Its last step is half a one: labelled, it would teach that long is wrong."""
+
+    class CutOff(Alternating):
+        async def complete(self, prompt: str, **further: Any) -> list[Completion]:
+            done = await super().complete(prompt, **further)
+            return [
+                each.model_copy(update={"finish_reason": FinishReason.LENGTH}) if "so we" in each.text else each
+                for each in done
+            ]
+
+    model = CutOff("We need 2*3.\n\nIt is \\boxed{5}.", "We need 2*3.\n\nThat means two groups, so we")
+    problem = Problem(id="p", problem="P", answer="5")
+    record = await label_problem(0, problem, policy(model), checker, OPTIONS, Memory())
+    assert {solution.steps[-1] for solution in record.solutions} == {"It is \\boxed{5}."}
+    assert record.pass_rate is not None
+    assert 0 < record.pass_rate.value < 1
+    assert record.cut_off >= record.pass_rate.rollouts - record.pass_rate.right
+    alone = CutOff("That means two groups,\n\nso we")
+    assert (await label_problem(0, problem, policy(alone), checker, OPTIONS, Memory())).outcome is Outcome.ALL_WRONG
 
 
 async def test_rollouts_go_on_from_exactly_what_was_written(checker: AnswerChecker):

@@ -23,7 +23,7 @@ from genprm.styles.genprm import ANALYZE, JUDGEMENT, JUDGEMENT_END, VERIFY
 from genprm.styles.thinkprm import asked
 from genprm.styles.thinkprm import read_chain as read_verified
 from rationale_synth.consensus import Filter, Reason, balanced, disagreement
-from rationale_synth.critique import Critique, critique_messages, read_critique
+from rationale_synth.critique import FORCED, Critique, critique_messages, read_critique
 from rationale_synth.families import family_plants
 from rationale_synth.gold_critic import FAULTS, GoldCritic
 from rationale_synth.jobs import take_input
@@ -305,6 +305,22 @@ def test_any_text_is_read_or_rejected(parts: list[str], steps: int):
         assert len(read.rationales) == judged
         transcript = genprm_transcript("P", ["s"] * steps, read.rationales, read.first_error)
         assert len(transcript.messages) == 1 + 2 * judged
+
+
+@pytest.mark.parametrize(
+    ("ending", "judged"),
+    [
+        ("", Reason.NO_VERDICT),
+        ("The first wrong paragraph: \\boxed{-1}", NO_ERROR),
+        (FORCED + "1}", 0),
+        ("<verify>\nhalf a part: \\boxed{1}", Reason.NO_VERDICT),
+        ("<verify>\nhalf a part: \\boxed{1}" + FORCED + "-1}", NO_ERROR),
+    ],
+)
+def test_a_box_that_is_quoted_is_no_verdict(ending: str, judged: int | Reason):
+    text = "### Paragraph 1\n<analyze>\nIt says that the answer is \\boxed{1}, which follows.\n</analyze>\n" + ending
+    read = read_critique(Critique(text=text), 1)
+    assert (read if isinstance(read, Reason) else read.first_error) == judged
 
 
 def test_a_problem_with_braces_is_asked_as_it_is():
