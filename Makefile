@@ -12,7 +12,7 @@ OPENRLHF := openrlhf==0.11.2
 # The embedded model's unpacked weights stay in the clone.
 export GENPRM_CACHE ?= $(abspath $(VENV))/cache
 
-.PHONY: demo test check docs wheels clean
+.PHONY: demo test test-alone check docs wheels clean
 
 ## Verify the bundled problems with the embedded model; code runs in a container, or locally without an engine.
 demo: $(VENV)/installed
@@ -21,10 +21,13 @@ demo: $(VENV)/installed
 	  --step-tokens 320 --analysis-tokens 160 --sandbox $$sandbox && \
 	echo "Read why: demo-out/report.html (every argument, the code, what it printed), demo-out/results.jsonl"
 
-## The whole test suite. Docker, model, browser and compose tests are skipped where they cannot run, but never in CI.
+## The test suite. Docker, model and browser tests are skipped where they cannot run, but never in CI.
 # Most tests wait more than they compute, so several run side by side; `pytest` by itself runs them one by one.
-test: $(VENV)/installed-dev $(VLLM_VENV)/installed $(VENV)/chromium $(VENV)/prometheus
-	$(BIN)/pytest -n 3 --dist loadgroup -m "not alone" --durations 15
+test: $(VENV)/installed-dev $(VENV)/chromium $(VENV)/prometheus
+	$(BIN)/pytest -n 4 --dist loadgroup -m "not alone" --durations 15
+
+## The rest of it, one by one: what takes the whole machine (vLLM, the compose stack, Ray, `make demo`), or counts what is on it.
+test-alone: $(VENV)/installed-dev $(VLLM_VENV)/installed $(VENV)/chromium
 	$(BIN)/pytest -m alone --durations 15
 
 ## The documentation as a site: site/index.html.

@@ -43,6 +43,8 @@ class KernelServer(asyncio.Protocol):
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._on_exit: dict[str, Callable[[dict[str, Any] | None], None]] = {}
         self._exited: dict[str, dict[str, Any]] = {}
+        self._unwanted: set[str] = set()
+        """Kernels that nobody waits for, until word of their end has come."""
 
     @classmethod
     async def connect(cls, host: Host, deadline: float = REQUEST_DEADLINE) -> KernelServer:
@@ -142,14 +144,18 @@ class KernelServer(asyncio.Protocol):
 
     def _on_message(self, message: dict[str, Any]) -> None:
         if message.get("event") == "exit":
-            callback = self._on_exit.pop(message["kernel"], None)
+            kernel = message["kernel"]
+            callback = self._on_exit.pop(kernel, None)
             if callback:
                 callback(message)
+            elif kernel in self._unwanted:
+                self._unwanted.discard(kernel)
             else:
-                self._exited[message["kernel"]] = message
+                self._exited[kernel] = message
         elif (reply := self._replies.get(message["id"])) and not reply.done():
             reply.set_result(message)
         elif "kernel" in message and self._transport:
             # Whoever asked for this kernel has been cancelled, or has given up waiting.
+            self._unwanted.add(str(message["kernel"]))
             unwanted = {"id": next(self._numbers), "op": "kill", "kernel": message["kernel"]}
             self._transport.write(json.dumps(unwanted).encode() + b"\n")

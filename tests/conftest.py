@@ -41,7 +41,7 @@ CONTAINED = ("docker", "docker-kernel", "gvisor")
 
 
 VLLM_PYTHON = Path(os.environ.get("GENPRM_VLLM", Path(__file__).parents[1] / ".venv-vllm")) / "bin" / "python"
-"""What runs vLLM: ``make test`` sets it up."""
+"""What runs vLLM: ``make test-alone`` sets it up."""
 
 
 def docker_problem() -> str | None:
