@@ -22,7 +22,7 @@ from rationale_synth.records import (
     StepValue,
 )
 from rationale_synth.rollout import Estimator, rollouts_by_pass_rate
-from rationale_synth.segment import Segmentation, policy_messages
+from rationale_synth.segment import Segmentation, forced_start, policy_messages
 from rationale_synth.settle import Settling, Tally
 from rationale_synth.solutions import Draft, Sampler
 
@@ -124,8 +124,12 @@ class _Work:
         drafts, found["unsplittable"] = await self._sampler.cut(self._problem, self._index, samples, options.solutions)
         if not drafts:
             return self._record(Outcome.NO_STEPS, **found)
-        start = Tally.known(right, len(samples))
         found["planned"] = options.rollouts or rollouts_by_pass_rate(right / len(samples))
+        start = Tally.known(right, len(samples))
+        if options.rule.compares:
+            prefix = forced_start(options.segmentation)
+            start = await self._estimator.start(self._problem, self._index, prefix, found["planned"])
+            found["start"] = StepValue(right=start.right, rollouts=start.drawn, value=start.value)
         found["solutions"] = await gather_all(self._solution(draft, start, found["planned"]) for draft in drafts)
         found["uncomparable"] += self._estimator.uncomparable
         found["cut_off"] += self._estimator.cut_off
@@ -148,11 +152,11 @@ def labelled_solutions(record: ProblemRecord, rule: Rule, policy: str) -> list[L
     Raises:
         ValueError: the rule needs a value that was not sampled.
     """
-    if record.outcome is not Outcome.LABELLED or record.pass_rate is None:
+    if record.outcome is not Outcome.LABELLED:
         return []
     rows = []
     for solution in record.solutions:
-        values = [record.pass_rate.value, *(step.value for step in solution.values)]
+        values = [record.bare.value, *(step.value for step in solution.values)]
         labels = label_steps(rule, values)
         rows.append(
             LabelledSolution(
@@ -163,7 +167,7 @@ def labelled_solutions(record: ProblemRecord, rule: Rule, policy: str) -> list[L
                 label=first_error(labels),
                 step_labels=soft_labels(values) if rule.soft else tuple(map(float, labels)),
                 correct=solution.correct,
-                pass_rate=record.pass_rate.value or 0.0,
+                pass_rate=record.bare.value or 0.0,
                 values=tuple(values[1:]),
                 rollouts=tuple(step.rollouts for step in solution.values),
                 rule=rule,

@@ -31,7 +31,7 @@ class LabelSummary:
         self.wrong_steps = 0
         self.first_errors: Counter[int] = Counter()
         self.planned = 0
-        """Rollouts that the fixed K would have drawn from every prefix but the last of each solution."""
+        """Rollouts that the fixed K would have drawn from every prefix but the whole solutions."""
         self.settled = 0
         """Steps whose label the full K would most probably confirm."""
         self.uncomparable = 0
@@ -48,6 +48,7 @@ class LabelSummary:
         self.uncomparable += record.uncomparable
         self.unsplittable += record.unsplittable
         self.cut_off += record.cut_off
+        self.planned += record.start.rollouts if record.start else 0
         for solution, row in zip(record.solutions, rows, strict=True):
             self.solutions += 1
             self.steps += len(row.steps)
@@ -126,7 +127,7 @@ def _settled(record: ProblemRecord, solution: SampledSolution, rule: Rule) -> in
     if record.pass_rate is None:
         return 0
     settling = Settling()
-    tallies = [Tally.known(record.pass_rate.right, record.pass_rate.rollouts)]
+    tallies = [Tally.known(record.bare.right, record.bare.rollouts)]
     for value in solution.values[:-1]:
         planned = max(record.planned, value.rollouts)
         tallies.append(Tally(right=value.right, drawn=value.rollouts, planned=planned))

@@ -73,6 +73,11 @@ class Rule(Record):
         return self.name not in _STEPWISER
 
     @property
+    def compares(self) -> bool:
+        """Whether a step's label depends on the value before it, the first step's on that of the bare problem."""
+        return self.name not in (RuleName.HARD, RuleName.SOFT, RuleName.ABS_Q)
+
+    @property
     def soft(self) -> bool:
         """Whether its labels are the values themselves."""
         return self.name is RuleName.SOFT

@@ -74,7 +74,9 @@ class ProblemRecord(Record):
     outcome: Outcome
     error: str | None = None
     pass_rate: StepValue | None = None
-    """The value of the bare problem: right ones among the samples."""
+    """Right ones among the samples, which were drawn until a right and a wrong one were there."""
+    start: StepValue | None = None
+    """The value of the bare problem, by rollouts of its own; None where the rule does not compare with it."""
     planned: int = 0
     """K: the rollouts that a fixed-K run draws from each prefix."""
     solutions: tuple[SampledSolution, ...] = ()
@@ -86,6 +88,13 @@ class ProblemRecord(Record):
     unsplittable: int = 0
     """Samples that had no steps, or whose segmentation did not reproduce them."""
     cost: Cost = Cost()
+
+    @property
+    def bare(self) -> StepValue:
+        """The best estimate there is of the value of the bare problem, of a problem that was sampled."""
+        found = self.start or self.pass_rate
+        assert found is not None
+        return found
 
 
 class LabelledSolution(Record):
@@ -102,7 +111,7 @@ class LabelledSolution(Record):
     """1 for a right step and 0 for a wrong one; under the soft rule its value."""
     correct: bool
     pass_rate: float | None
-    """None where no solutions were sampled."""
+    """The value of the bare problem; None where no solutions were sampled."""
     values: tuple[float | None, ...]
     """The MC value after each step; None where it was skipped."""
     rollouts: tuple[int, ...]

@@ -1,8 +1,9 @@
 """Monte Carlo values: how often does a policy reach the gold answer from each prefix of a solution?
 
 GenPRM, section 3.2: ``MC(s_t, a_t)`` is the share of K completions of the prefix up to and including step t that reach
-the gold answer. K goes by the problem's pass rate: 128 where it is under 0.1, 32 from 0.9 on, 64 between. The value of
-the bare problem is its pass rate, the value of the whole solution is known: its answer is right or it is not.
+the gold answer. K goes by the problem's pass rate: 128 where it is under 0.1, 32 from 0.9 on, 64 between. The bare
+problem gets K completions of its own, where the rule compares a first step with it: its samples were drawn until a
+right and a wrong one were there. The value of the whole solution is known: its answer is right or it is not.
 
 All prefixes of all solutions are in flight together. Of those that wait for the model, the longest prefix of a solution
 goes first: a server that caches prefixes has then seen all its shorter ones.
@@ -66,6 +67,20 @@ class Estimator:
         self._settling = settling
         self._messages = messages
         self._max_tokens = max_tokens
+
+    async def start(self, problem: Problem, index: int, prefix: str, planned: int) -> Tally:
+        """The bare problem's tally.
+
+        Args:
+            problem: the problem.
+            index: its place in the input.
+            prefix: with what every solution begins.
+            planned: K.
+
+        Raises:
+            ModelError: the model failed.
+        """
+        return Tally.known(await self._draw(problem, (index, -1, 0), prefix, 0, planned), planned)
 
     async def values(
         self,

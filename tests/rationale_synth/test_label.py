@@ -84,7 +84,18 @@ async def test_the_last_value_is_the_answer(checker: AnswerChecker):
         assert solution.values[-1].value == float(solution.correct)
         assert solution.values[-1].rollouts == 0
     drawn = sum(value.rollouts for solution in record.solutions for value in solution.values)
-    assert record.cost.rollouts == drawn
+    assert record.start is not None
+    assert record.cost.rollouts == drawn + record.start.rollouts
+
+
+async def test_the_bare_problem_has_rollouts_of_its_own_where_a_rule_compares_with_it(checker: AnswerChecker):
+    """The samples were drawn until a right and a wrong one were there."""
+    record = kept(await records(checker))
+    assert record.start is not None
+    assert record.start.rollouts == record.planned > record.pass_rate.rollouts
+    assert labelled_solutions(record, Rule(), "p")[0].pass_rate == record.start.value
+    options = OPTIONS.model_copy(update={"rule": Rule(name=RuleName.HARD)})
+    assert kept(await records(checker, options)).start is None
     assert record.cost.samples == record.pass_rate.rollouts
 
 
