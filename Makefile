@@ -26,7 +26,8 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev $(VENV)/chromium $(VENV)/prometheus
 	$(BIN)/pytest -n 4 --dist loadgroup -m "not alone" --durations 15
 
-## The rest of it, one by one: what takes the whole machine (vLLM, the compose stack, Ray, `make demo`), or counts what is on it.
+## The rest of it, one by one: what takes the whole machine or minutes of it (vLLM, the compose stack, Ray, `make demo`, every command of
+# the documentation, killed trainings), or counts what is on it.
 test-alone: $(VENV)/installed-dev $(VLLM_VENV)/installed $(VENV)/chromium
 	$(BIN)/pytest -m alone --durations 15
 

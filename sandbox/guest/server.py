@@ -57,8 +57,8 @@ READY = "ready"
 """The socket in the server's directory on which the client that started it waits for word."""
 SOCKET_PATH = 107
 """Longest path of a unix socket, bytes (unix(7))."""
-SHARING = 5
-"""Most processes of a kernel, itself among them, of which what the server has in memory is not counted."""
+CROWDED = 0.7
+"""The share of the container's memory from which on a kernel answers for all that its processes may hold."""
 WIPES = 8
 """How often it is tried to remove what a user has left."""
 LINE_BYTES = 1 << 16
@@ -88,6 +88,8 @@ class Child:
     pid: int | None = None
     """None while its process is not known: a fork of another kernel, on its way."""
     base_kib: int = 0
+    held_kib: int = 0
+    """Of all its processes, when they were last looked at; what they share counts for each of them."""
     reason: str | None = None
     exited: bool = False
     wiped: bool = False
@@ -95,6 +97,11 @@ class Child:
     wiper: int | None = None
     wiping_since: float = 0.0
     kill_requests: list[int] = dataclasses.field(default_factory=list)
+
+    @property
+    def may_hold_too_much(self) -> bool:
+        """Whether its processes hold more than it may, if they share nothing with each other and the server."""
+        return self.held_kib - self.base_kib > self.limits.memory_mib * 1024
 
 
 @dataclasses.dataclass
@@ -194,7 +201,8 @@ class Server:
                 if self._uid_base is not None and self._children:
                     self._watch_disk()
                 now = time.monotonic()
-                if now - watched >= WATCH_INTERVAL:
+                crowded = self._uid_base is not None and self._children and container_memory() >= CROWDED
+                if crowded or now - watched >= WATCH_INTERVAL:
                     watched = now
                     self._watch()
                 if self._owned and self._owner is None and now - started > OWNER_DEADLINE:
@@ -475,7 +483,10 @@ class Server:
         reason = child.reason or ("memory" if code == EXIT_MEMORY else None)
         out_of_memory = oom_kills()
         if code == -signal.SIGKILL and reason is None and out_of_memory > self._oom_kills:
-            reason = "container memory"  # not this kernel's fault: it may have been the smallest of many
+            # Its own fault, or not: it may have been the smallest of many.
+            left = sum(each.memory_kib for each in processes.table().values() if each.uid == child.uid)
+            child.held_kib = max(child.held_kib, left)
+            reason = "memory" if child.may_hold_too_much else "container memory"
         self._oom_kills = out_of_memory
         child.reason = reason or "died"
         child.exited = True
@@ -580,14 +591,23 @@ class Server:
             else:
                 pids = [pid for pid, process in found.items() if process.uid == child.uid]
             mine = [found[pid] for pid in pids if pid in found]
-            # What a process shares with the server since the fork is not its own. Whether a process was forked or
-            # executed anew cannot be seen from here, so that only a few are taken to share it.
-            sharing = sorted((process.memory_kib for process in mine), reverse=True)
-            used = sum(max(0, size - child.base_kib * (place < SHARING)) for place, size in enumerate(sharing))
+            # What a process shares with the server since the fork is not its own. One that was executed anew, or has
+            # written all over it, shares nothing, and that cannot be seen from here: see `_watch_memory`.
+            used = sum(max(0, process.memory_kib - child.base_kib) for process in mine)
+            child.held_kib = sum(process.memory_kib for process in mine)
             if used > child.limits.memory_mib * 1024:
                 self._kill(child, "memory")
             elif sum(process.threads for process in mine) > child.limits.processes + 8:
                 self._kill(child, "processes")
+        self._watch_memory()
+
+    def _watch_memory(self) -> None:
+        """Before the container is full: end the kernel whose processes hold most, as if they shared nothing."""
+        if self._uid_base is None or container_memory() < CROWDED:
+            return
+        child = max(self._children.values(), key=lambda each: each.held_kib)
+        if child.reason is None and child.may_hold_too_much:
+            self._kill(child, "memory")
 
     def _watch_disk(self) -> None:
         if self._measuring is None:
@@ -625,6 +645,21 @@ class Server:
         while self._children and time.monotonic() < deadline:
             self._reap()
             time.sleep(0.01)
+
+
+def container_memory() -> float:
+    """The share of the container's memory that cannot be taken back; 0 where that is not told."""
+    for limit, counted in (("memory.max", "memory.stat"), ("memory/memory.limit_in_bytes", "memory/memory.stat")):
+        try:
+            with open(f"/sys/fs/cgroup/{limit}") as file:
+                most = int(file.read())  # "max": there is none
+            with open(f"/sys/fs/cgroup/{counted}") as file:
+                counts = dict(line.split() for line in file)
+        except (OSError, ValueError):
+            continue
+        # What the two versions of cgroups call it; the rest can be taken back.
+        return sum(int(counts.get(name, 0)) for name in ("anon", "rss", "shmem", "sock")) / most
+    return 0.0
 
 
 def oom_kills() -> int:

@@ -257,6 +257,7 @@ def test_gsm8k_killed_three_times(cli: Cli, tmp_path: Path):
 
 
 @pytest.mark.model
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_the_embedded_model(cli: Cli, tmp_path: Path):
     """A real model that solves such problems sometimes, killed on the way."""

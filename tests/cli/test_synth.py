@@ -78,7 +78,8 @@ def test_planted_data(cli: Cli, tmp_path: Path):
 
 def test_planted_data_of_our_own_families_in_other_words(cli: Cli, tmp_path: Path):
     row = {"question": "Pens cost $2. Tom buys 5. What does he pay?", "answer": "He pays 2*5=$<<2*5=10>>10.\n#### 10"}
-    (tmp_path / "worked.jsonl").write_text(json.dumps(row) + "\n")
+    odd = row | {"answer": "There are 37 reasons for it.\n" + row["answer"]}
+    (tmp_path / "worked.jsonl").write_text("".join(json.dumps(each) + "\n" for each in (row, odd)))
     arguments = ("synth", "plant", "worked.jsonl", "--errors", 1, "--no-balance", *LOCAL)
     done = cli(*arguments, "-o", "data", "--families", 50, "--reword")
     assert done.returncode == 0
@@ -86,7 +87,7 @@ def test_planted_data_of_our_own_families_in_other_words(cli: Cli, tmp_path: Pat
     assert cli(*arguments, "-o", "plain").returncode == 0
     found = [(tmp_path / name / "train.jsonl").read_text().splitlines() for name in ("data", "plain")]
     data, plain = [[json.loads(line) for line in lines] for lines in found]
-    assert (len(data), len(plain)) == (100, 2)
+    assert (len(data), len(plain)) == (102, 2)
     assert {record["problem"] for record in plain} < {record["problem"] for record in data}
     assert not {record["steps"][0] for record in plain} >= {record["steps"][0] for record in data[:2]}
     assert any("import math" in turn["content"] for record in data for turn in record["messages"])

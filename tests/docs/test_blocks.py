@@ -32,7 +32,7 @@ from tests.docs.pages import PAGES, ROOT, blocks, commands
 from tests.docs.world import LABELLED, PROBLEM, WORKED, make_world, write_rows
 from tests.train.conftest import make_tiny, tokenizer  # noqa: F401 - a fixture
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(600), pytest.mark.xdist_group("docs")]
+pytestmark = [pytest.mark.docker, pytest.mark.alone, pytest.mark.timeout(600)]
 
 ELSEWHERE = {
     "make demo": "tests/test_demo.py",

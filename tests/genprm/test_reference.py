@@ -108,6 +108,7 @@ async def test_budgets_that_run_out(local_sandbox: Sandbox, tokens: int):
 
 
 @pytest.mark.model
+@pytest.mark.alone
 async def test_a_real_model(local_sandbox: Sandbox):
     model = TransformersModel.load(EMBEDDED)
     limits = Limits(tokens=90, analysis_tokens=40, runs=2)

@@ -25,6 +25,7 @@ def test_weights_are_converted_once():
     assert hidden <= {f".{EMBEDDED}-lock"}
 
 
+@pytest.mark.alone
 def test_a_conversion_that_was_killed_is_done_again(tmp_path: Path):
     code = "from genprm.models.embedded import embedded_folder; print(embedded_folder())"
     environment = {**os.environ, "GENPRM_CACHE": str(tmp_path)}
@@ -40,6 +41,7 @@ def test_a_conversion_that_was_killed_is_done_again(tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [f".{EMBEDDED}-lock", EMBEDDED]
 
 
+@pytest.mark.alone
 def test_a_real_model_argues_writes_code_and_judges(tmp_path: Path):
     budget = Budget(step_tokens=256, analysis_tokens=128)
     with Verifier.from_pretrained(sandbox="local", budget=budget) as verifier:

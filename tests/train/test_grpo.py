@@ -300,6 +300,7 @@ def test_questions_that_are_too_long(tiny: Path, tmp_path: Path):
     assert not (tmp_path / "adapter").exists()
 
 
+@pytest.mark.alone
 def test_interrupted_then_killed_while_code_runs_and_gone_on_with(tiny: Path, tmp_path: Path):
     data = write_records(tmp_path / "train.jsonl", telling(8))
     arguments = ["train", "grpo", data, "--base", tiny, "--steps", 6, "--questions", 4, "--learning-rate", 0.02,

@@ -83,6 +83,7 @@ def test_the_same_seed_gives_the_same_adapter(data: Path, tiny: Path, tmp_path: 
     assert one != other
 
 
+@pytest.mark.alone
 def test_killed_and_gone_on_with(data: Path, tiny: Path, tmp_path: Path):
     arguments = ["train", "sft", data, "--base", tiny, "--epochs", 6, "--batch", 2, "--learning-rate", 0.01,
                  "--rank", 4, "--save-every", 4]  # fmt: skip
@@ -107,6 +108,7 @@ def test_killed_and_gone_on_with(data: Path, tiny: Path, tmp_path: Path):
     assert len(losses(tmp_path / "whole")) == 36
 
 
+@pytest.mark.alone
 def test_two_processes_do_what_one_does(data: Path, tiny: Path, tmp_path: Path):
     arguments = [
         "train",
