@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, get_args
 
-from sandbox.errors import SandboxError, SandboxLostError, SandboxTimeoutError, SandboxUnavailableError
+from sandbox.errors import SandboxError, SandboxLostError, SandboxUnavailableError
 from sandbox.host import Host
 from sandbox.launch import FoundLauncher, Launcher, LocalLauncher
 from sandbox.limits import Limits
@@ -247,10 +247,9 @@ class Sandbox:
         server.kernels += 1
         try:
             answer = await server.request("spawn", limits=self.limits.for_kernel())
-        except BaseException as error:
+        except BaseException:
             server.kernels -= 1
-            # One that does not answer has hung, and would be asked again: it had the fewest kernels.
-            if self.isolation == "kernel" or isinstance(error, SandboxTimeoutError):
+            if self.isolation == "kernel":
                 self._forget(server)
                 await server.close()
             raise
@@ -288,7 +287,7 @@ class Sandbox:
             if self._servers:
                 further = self._launcher.further(server.name for server in self._servers)
                 self._servers += await self._connect_all(further, deadline=FURTHER_DEADLINE)
-            return self._servers or await self._launch()
+            return [server for server in self._servers if not server.silent] or await self._launch()
 
     async def _launch(self) -> list[KernelServer]:
         """Launch servers, connect to them, and count them among ours."""

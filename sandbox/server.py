@@ -37,6 +37,8 @@ class KernelServer(asyncio.Protocol):
         """What the server said of itself: ``isolated``, ``limits``, ``python``, ``missing``, ``version``."""
         self.lost = False
         """Whether the connection is gone, and every kernel with it."""
+        self.silent = False
+        """Whether it did not answer in time, and has said nothing since: no kernel is asked of it meanwhile."""
         self._transport: asyncio.Transport | None = None
         self._received = b""
         self._numbers = itertools.count(1)
@@ -91,6 +93,7 @@ class KernelServer(asyncio.Protocol):
                 self._transport.write(json.dumps({"id": number, "op": op, **fields}).encode() + b"\n")
                 answer = await reply
         except TimeoutError as error:
+            self.silent = True
             raise SandboxTimeoutError(f"kernel server {self.name}: no answer to {op!r} in {deadline} s") from error
         finally:
             self._replies.pop(number, None)
@@ -118,6 +121,7 @@ class KernelServer(asyncio.Protocol):
     # What comes in
 
     def data_received(self, data: bytes) -> None:
+        self.silent = False
         *lines, self._received = (self._received + data).split(b"\n")
         try:
             for line in lines:

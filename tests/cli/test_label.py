@@ -83,6 +83,7 @@ def test_labelled_rows_are_input_for_verify(cli: Cli, problems: Path, script: Pa
     assert "correct acc." in done.stdout, done.stderr
 
 
+@pytest.mark.alone
 def test_killed_at_random_moments(cli: Cli, problems: Path, tmp_path: Path):
     """Three times kill -9, then to the end: every byte is that of an undisturbed run."""
     assert cli("label", problems, "-o", "whole", "--policy", "simulated").returncode == 0
@@ -103,6 +104,7 @@ def test_killed_at_random_moments(cli: Cli, problems: Path, tmp_path: Path):
     assert outputs(tmp_path / "run") == outputs(tmp_path / "whole")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(cli: Cli, problems: Path, tmp_path: Path, number: signal.Signals):
     process = subprocess.Popen(
@@ -196,6 +198,7 @@ def test_bad_input_leaves_nothing_behind(cli: Cli, tmp_path: Path, content: str,
     assert [path.name for path in tmp_path.iterdir()] == ["problems.jsonl"]
 
 
+@pytest.mark.alone
 def test_two_processes_on_one_folder(cli: Cli, problems: Path, tmp_path: Path):
     first = subprocess.Popen(command("label", problems, "-o", "run", "--policy", "simulated"), cwd=tmp_path)
     deadline = time.monotonic() + 60
@@ -233,6 +236,7 @@ GSM8K = DATA / "gsm8k" / "train.jsonl"
 GSM8K_PROBLEMS = 2000
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not GSM8K.exists(), reason="no GSM8K here (GENPRM_DATA)")
 @pytest.mark.timeout(900)
 def test_gsm8k_killed_three_times(cli: Cli, tmp_path: Path):

@@ -78,6 +78,7 @@ def test_run_in_gvisor(cli: Cli):
     assert (done.returncode, done.stdout) == (0, "4.4.0\n")  # the Linux version that gVisor says it is
 
 
+@pytest.mark.alone
 @BACKENDS
 def test_bench(cli: Cli, where: str, tmp_path: Path):
     """That it measures; what it measures is not for a test to judge."""

@@ -114,6 +114,7 @@ def test_planted_data_without_what_is_evaluated_on(cli: Cli, tmp_path: Path):
     assert (missing.returncode, missing.stderr) == (2, "genprm: nowhere.jsonl: No such file or directory\n")
 
 
+@pytest.mark.alone
 def test_rationales_for_a_label_run_killed_on_the_way(cli: Cli, run_folder: Path, critic: Path, tmp_path: Path):
     arguments = ("synth", run_folder, "--backend", "scripted", "--model", critic, *LOCAL, "--tries", 6, "--no-balance")
     whole = cli(*arguments, "-o", "whole")

@@ -202,9 +202,11 @@ async def test_a_broken_answer_is_asked_for_again(peer, tiny_model: Path, header
     state, url = peer
     broken = (200, b'{"choices": [{"index": 0, "te', headers)
     state.answers = [broken]
-    model = await connect(url, tiny_model, patience=0.3)
+    model = await connect(url, tiny_model, patience=30)
     [one] = await model.complete("Q", stop=(), max_tokens=1, sampling=Sampling())
     assert (one.text, len(state.bodies)) == ("text 0", 2)
+    await model.close()
+    model = await connect(url, tiny_model, patience=0.3)
     state.answers = [broken] * 99
     with pytest.raises(ModelUnavailableError, match=r"no answer for 0\.3 s, last (Remote|Decoding)"):
         await model.complete("Q", stop=(), max_tokens=1, sampling=Sampling())

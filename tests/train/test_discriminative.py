@@ -86,6 +86,7 @@ async def scores(model: ModelBackend, style: Style) -> list[list[float | None]]:
     return [[step.score for step in report.steps] for report in reports]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("task", list(STYLES))
 async def test_it_tells_right_from_wrong_afterwards(rows: Path, tiny: Path, tmp_path: Path, task: Task):
     options = TrainOptions(base=str(tiny), task=task, recipe=RECIPE)

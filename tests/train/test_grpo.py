@@ -251,6 +251,7 @@ def entries(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.alone
 def test_the_dev_reward_rises(unsure: Path, tmp_path: Path):
     data, dev = write_records(tmp_path / "train.jsonl", telling(16)), write_records(tmp_path / "dev.jsonl", telling(6))
     measured = train(data, tmp_path / "adapter", unsure, dev, steps=25, agreed=1.0)
