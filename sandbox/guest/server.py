@@ -205,6 +205,8 @@ class Server:
                 if crowded or now - watched >= WATCH_INTERVAL:
                     watched = now
                     self._watch()
+                if crowded:
+                    self._end_largest()
                 if self._owned and self._owner is None and now - started > OWNER_DEADLINE:
                     break
         finally:
@@ -592,21 +594,18 @@ class Server:
                 pids = [pid for pid, process in found.items() if process.uid == child.uid]
             mine = [found[pid] for pid in pids if pid in found]
             # What a process shares with the server since the fork is not its own. One that was executed anew, or has
-            # written all over it, shares nothing, and that cannot be seen from here: see `_watch_memory`.
+            # written all over it, shares nothing, and that cannot be seen from here: see `_end_largest`.
             used = sum(max(0, process.memory_kib - child.base_kib) for process in mine)
             child.held_kib = sum(process.memory_kib for process in mine)
             if used > child.limits.memory_mib * 1024:
                 self._kill(child, "memory")
             elif sum(process.threads for process in mine) > child.limits.processes + 8:
                 self._kill(child, "processes")
-        self._watch_memory()
 
-    def _watch_memory(self) -> None:
+    def _end_largest(self) -> None:
         """Before the container is full: end the kernel whose processes hold most, as if they shared nothing."""
-        if self._uid_base is None or container_memory() < CROWDED:
-            return
-        child = max(self._children.values(), key=lambda each: each.held_kib)
-        if child.reason is None and child.may_hold_too_much:
+        child = max(self._children.values(), key=lambda each: each.held_kib, default=None)
+        if child and child.reason is None and child.may_hold_too_much:
             self._kill(child, "memory")
 
     def _watch_disk(self) -> None:
