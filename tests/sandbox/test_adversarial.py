@@ -132,7 +132,7 @@ CASES = [
 Python has to do with is the same without a container, and in gVisor."""
 
 
-@pytest.mark.parametrize(("kind", "attack"), CASES, indirect=["kind"])
+@pytest.mark.parametrize(("kind", "attack"), CASES, indirect=["kind"], scope="session")
 async def test_attack(sandbox: Sandbox, attack: Attack):
     async with await sandbox.session() as session:
         started = time.monotonic()
