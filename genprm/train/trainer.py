@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,21 @@ def in_bfloat16(mixed: bool) -> bool:
     return torch.cuda.is_available() or (mixed and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
 
 
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed, where it is glibc.
+
+    It would give every tensor of some MiB back to the system, and get it anew, page by page and zeroed, for the next
+    one: on a CPU a sixth of a training's time. The price is memory that lies idle, a third more.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "gnu_get_libc_version"):
+        library.mallopt(_M_MMAP_MAX, 0)
+        library.mallopt(_M_TRIM_THRESHOLD, -1)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
+
+
 def common_arguments(options: CommonOptions, machine: Machine, place: TrainFolder) -> dict[str, Any]:
     """What every trainer is told alike."""
     import torch
@@ -68,6 +84,8 @@ def train_to_the_end(trainer: Any, options: CommonOptions, checkpoint: Path | No
     """
     from genprm.train.progress import Progress
 
+    if trainer.args.use_cpu:
+        keep_freed_memory()
     if options.mixed and not trainer.args.bf16:
         say("--mixed: this CPU has no instructions for bfloat16, and multiplies in float32")
     if checkpoint:
