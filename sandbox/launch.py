@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from sandbox.errors import SandboxUnavailableError
-from sandbox.guest.server import READY, SOCKET_PATH, sockets_would_be_too_long
+from sandbox.guest.starting import READY, SOCKET_PATH, sockets_would_be_too_long
 from sandbox.host import FolderHost, Host
 from sandbox.limits import Limits
 from sandbox.owner import make_directory, reap_directories, remove_directory

@@ -19,7 +19,6 @@ The server has one thread, ever: that is what makes forking from it safe.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
@@ -37,9 +36,10 @@ from typing import Any
 from sandbox.guest import confine, disk, processes, tether, version
 from sandbox.guest.birth import EXIT_MEMORY, become_kernel
 from sandbox.guest.channels import PORTS
-from sandbox.guest.confine import OOM_SCORE, KernelLimits
+from sandbox.guest.children import Child, Client, Measuring
+from sandbox.guest.confine import KernelLimits
 from sandbox.guest.preload import preload
-from sandbox.guest.relay import start_relay
+from sandbox.guest.pressure import CROWDED, container_memory, may_be_spared, oom_kills
 from sandbox.guest.seccomp import prepare
 from sandbox.guest.users import BRANCHES, Family
 
@@ -53,82 +53,10 @@ WIPE_DEADLINE = 5.0
 """Seconds for removing all processes and files of one user, before it is begun anew."""
 FORK_DEADLINE = 10.0
 """Seconds within which a kernel must have forked itself."""
-READY = "ready"
-"""The socket in the server's directory on which the client that started it waits for word."""
-SOCKET_PATH = 107
-"""Longest path of a unix socket, bytes (unix(7))."""
-CROWDED = 0.7
-"""The share of the container's memory from which on a kernel answers for all that its processes may hold."""
 WIPES = 8
 """How often it is tried to remove what a user has left."""
 LINE_BYTES = 1 << 16
 """Longest request line."""
-
-
-@dataclasses.dataclass
-class Child:
-    """A kernel, from the moment it is asked for to the moment the last trace of it is gone."""
-
-    name: str
-    client: Client
-    home: str
-    limits: KernelLimits
-    family: Family | None
-    uid: int | None
-    line: socket.socket
-    """Our end of its tether."""
-    request: int | None
-    """The request that asked for it, until that is answered."""
-    origin: str | None = None
-    """The kernel it is forked from."""
-    key: str = dataclasses.field(default_factory=lambda: secrets.token_hex(16))
-    born: float = dataclasses.field(default_factory=time.monotonic)
-    asked: deque[str] = dataclasses.field(default_factory=deque)
-    """Its branches that it has been told to make and has not said to have made."""
-    pid: int | None = None
-    """None while its process is not known: a fork of another kernel, on its way."""
-    base_kib: int = 0
-    held_kib: int = 0
-    """Of all its processes, when they were last looked at; what they share counts for each of them."""
-    reason: str | None = None
-    exited: bool = False
-    wiped: bool = False
-    wipes: int = 0
-    wiper: int | None = None
-    wiping_since: float = 0.0
-    kill_requests: list[int] = dataclasses.field(default_factory=list)
-
-    @property
-    def may_hold_too_much(self) -> bool:
-        """Whether its processes hold more than it may, if they share nothing with each other and the server."""
-        return self.held_kib - self.base_kib > self.limits.memory_mib * 1024
-
-
-@dataclasses.dataclass
-class Measuring:
-    """A look at who fills the disk, under way."""
-
-    pid: int
-    pipe: int
-    said: bytes = b""
-    begun: float = dataclasses.field(default_factory=time.monotonic)
-
-
-class Client:
-    """One connection on the control socket."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
-        self.received = b""
-        self.gone = False
-
-    def send(self, message: dict[str, Any]) -> None:
-        if self.gone:
-            return
-        try:
-            self.connection.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            self.gone = True
 
 
 class Server:
@@ -581,7 +509,7 @@ class Server:
             if child.exited:
                 continue
             # Once it is ready, that is: a kernel that is being born has not set its score yet.
-            if child.uid is not None and child.pid and child.request is None and _may_be_spared(child.pid):
+            if child.uid is not None and child.pid and child.request is None and may_be_spared(child.pid):
                 self._kill(child, "died")  # it has made itself less likely to be killed than the server
                 continue
             if child.pid is None:
@@ -646,47 +574,6 @@ class Server:
             time.sleep(0.01)
 
 
-def container_memory() -> float:
-    """The share of the container's memory that cannot be taken back; 0 where that is not told."""
-    for limit, counted in (("memory.max", "memory.stat"), ("memory/memory.limit_in_bytes", "memory/memory.stat")):
-        try:
-            with open(f"/sys/fs/cgroup/{limit}") as file:
-                most = int(file.read())  # "max": there is none
-            with open(f"/sys/fs/cgroup/{counted}") as file:
-                counts = dict(line.split() for line in file)
-        except (OSError, ValueError):
-            continue
-        # What the two versions of cgroups call it; the rest can be taken back.
-        return sum(int(counts.get(name, 0)) for name in ("anon", "rss", "shmem", "sock")) / most
-    return 0.0
-
-
-def oom_kills() -> int:
-    """How often the container's memory limit has made the kernel kill a process; 0 where that is not told."""
-    for path in ("memory.events", "memory/memory.oom_control"):
-        try:
-            with open(f"/sys/fs/cgroup/{path}") as file:
-                counts = dict(line.split() for line in file)
-        except (OSError, ValueError):
-            continue
-        return int(counts.get("oom_kill", 0))
-    return 0
-
-
-def sockets_would_be_too_long(directory: str) -> bool:
-    """Whether the paths of sockets of servers in ``directory`` could be longer than paths of sockets may be."""
-    return len(os.fsencode(os.path.join(directory, "s00000000", "k1000000-5"))) > SOCKET_PATH
-
-
-def _may_be_spared(pid: int) -> bool:
-    """Whether a kernel has lowered its score for the Linux kernel's out-of-memory killer. gVisor has no such thing."""
-    try:
-        with open(f"/proc/{pid}/oom_score_adj") as score:
-            return int(score.read()) < OOM_SCORE
-    except (OSError, ValueError):
-        return False
-
-
 def remove_dead_siblings(directory: str) -> None:
     """Remove what servers that were killed have left in a directory that is shared by several."""
     for entry in os.scandir(directory):
@@ -700,40 +587,3 @@ def remove_dead_siblings(directory: str) -> None:
                 shutil.rmtree(entry.path, ignore_errors=True)
             except OSError:
                 continue
-
-
-def main() -> None:
-    """Parse the command line and run the server."""
-    parser = argparse.ArgumentParser(prog="python -m sandbox.guest")
-    parser.add_argument("--directory", required=True, help="where the server makes its directory of sockets")
-    parser.add_argument(
-        "--stdio", action="store_true", help="carry clients' connections over standard input and output"
-    )
-    parser.add_argument("--uid-base", type=int, help="give every kernel a user of its own, counting from here")
-    parser.add_argument("--owned", action="store_true", help="end when the first client leaves")
-    parser.add_argument("--starting", type=int, default=2 * (os.cpu_count() or 1), help="kernels starting at once")
-    for field in dataclasses.fields(KernelLimits):
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=int, default=field.default)
-    options = vars(parser.parse_args())
-    limits = KernelLimits(**{field.name: options.pop(field.name) for field in dataclasses.fields(KernelLimits)})
-    directory = options.pop("directory")
-    if sockets_would_be_too_long(directory):
-        parser.error(f"--directory: the path of a socket in {directory} is longer than {SOCKET_PATH} bytes")
-    if not os.access(directory, os.W_OK | os.X_OK):
-        parser.error(f"--directory: cannot write to {directory}")
-    announce = start_relay() if options.pop("stdio") else lambda text: announce_to_starter(directory, text)
-    try:
-        Server(directory, limits, **options, announce=announce).run()
-    except BaseException as error:
-        announce(f"- {type(error).__name__}: {error}")
-        raise
-
-
-def announce_to_starter(directory: str, text: str) -> None:
-    """Tell whoever started this server, and listens in ``directory``, that it is ready; or "- ", and why it is not."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-        try:
-            line.connect(os.path.join(directory, READY))
-            line.sendall(text.replace("\n", " ").encode() + b"\n")
-        except OSError:
-            return  # nobody is waiting: the server was not started by a client

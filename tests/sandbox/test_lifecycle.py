@@ -33,7 +33,7 @@ from sandbox import (
     SessionClosedError,
 )
 from sandbox.docker_launcher import LABEL, connect_engine, reap
-from sandbox.guest.server import announce_to_starter
+from sandbox.guest.starting import announce_to_starter
 from sandbox.image import VERSION_LABEL, image_tag
 from sandbox.launch import start_server
 from sandbox.owner import OWNER_FILE, identity, is_gone, make_directory, reap_directories
