@@ -1,6 +1,6 @@
 """The papers' claim at our size: does a verifier that reasons and runs code need less data than one that does not?
 
-    python -m experiments.small_scale DATA -o RUN [--sizes 95 285 950] [--rows 100] [--votes 1 4]
+    python -m experiments.small_scale DATA -o RUN [--sizes 90 280 880] [--rows 100] [--votes 1 4]
 
 The same base, SmolLM2-135M-Instruct, and the same solutions, those of `experiments.embedded`, which makes them if RUN
 has none. At each size there are five verifiers: generative with code, the same without execution, the same
@@ -28,7 +28,7 @@ from genprm.plotting import picture
 from genprm.threshold import fit_threshold, outcome_at
 from genprm.train.folder import fingerprint
 
-SIZES = (95, 285, 950)
+SIZES = (90, 280, 880)
 """Conversations: 1, 3 and 10 times as many."""
 BUDGET = ("--step-tokens", "320", "--analysis-tokens", "160")
 HELD_OUT = "planted"
@@ -84,7 +84,7 @@ def main() -> None:
     manifest = Manifest(place / "manifest.json")
     fitting = make_data(chosen.data, run, Manifest(run / "manifest.json"))
     files = {
-        HELD_OUT: run / "dev-data" / "train.jsonl",
+        HELD_OUT: run / "held-out.jsonl",
         "processbench-gsm8k": chosen.data / "processbench_dev" / "gsm8k.jsonl",
         "mr-gsm8k": chosen.data / "mr_gsm8k_dev" / "mr_gsm8k.jsonl",
     }
