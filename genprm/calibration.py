@@ -107,7 +107,7 @@ def _filled(bins: Sequence[Bin]) -> list[tuple[Bin, float, float]]:
 def scaled(score: float, temperature: float) -> float:
     """The score after its logit is divided by a temperature. 0.5 stays where it is: no verdict changes."""
     score = min(max(score, EDGE), 1 - EDGE)
-    return 1 / (1 + math.exp(-math.log(score / (1 - score)) / temperature))
+    return 1 / (1 + math.exp(min(-math.log(score / (1 - score)) / temperature, 700.0)))
 
 
 def fit_temperature(found: Sequence[Point]) -> float:

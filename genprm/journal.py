@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from genprm.errors import OutputError
 
+_BEGINNING = b'{"fingerprint": "'
 _HEAD = b'{"index": %d, "row": '
 _ENTRY = re.compile(rb'\{"index": (\d+), "row": ')
 
@@ -130,6 +131,8 @@ class Journal:
         with open(self.partial, "rb") as file:
             for line in file:
                 if not line.endswith(b"\n"):
+                    if end == 0 and not (line.startswith(_BEGINNING) or _BEGINNING.startswith(line)):
+                        raise OutputError(f"{self.partial}: is no journal of ours: remove it")
                     break  # cut off in the middle of a write
                 try:
                     if end == 0:

@@ -59,6 +59,8 @@ class OpenChain:
         self._chain: Chain | None = None
         self._script: AsyncGenerator[StepVote, None] | None = None
         self._votes: list[StepVote] = []
+        self._lost = Usage()
+        """Of attempts that the sandbox has failed under."""
         self._over = False
 
     async def advance(self, steps: int) -> None:
@@ -102,13 +104,15 @@ class OpenChain:
         steps = self._votes[:count]
         return ChainVotes(
             steps=(*steps, *[UNREACHED] * (count - len(steps))),
-            usage=self._chain.usage if self._chain else Usage(),
+            usage=self._lost.then(self._chain.usage) if self._chain else Usage(),
             whole=self._votes[count] if len(self._votes) > count else None,
         )
 
     async def _work(self, steps: int) -> None:
         if self._script is None:
             self._votes = [GIVEN] * self._given
+            if self._chain is not None:
+                self._lost = self._lost.then(self._chain.usage)
             shown = None
             if self._watch is not None:
                 self._watch.begun(self._vote, self._style.name)
@@ -137,6 +141,6 @@ class OpenChain:
             chain.pause()
 
     def _end(self, reason: StopReason) -> None:
-        missing = len(self._solution.steps) - len(self._votes)
+        missing = len(self._solution.steps) + self._style.judges_whole - len(self._votes)
         self._votes += [StepVote(score=None, stop_reason=reason, parse=ParseStatus.NOT_ASKED)] * missing
         self._over = True

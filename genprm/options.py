@@ -16,7 +16,7 @@ from genprm.budget import Budget
 from genprm.errors import ConfigError, InputError
 from genprm.models.base import ModelBackend, Sampling
 from genprm.models.embedded import EMBEDDED, NO_ADAPTER, SHIPPED, shipped_adapter
-from genprm.styles import STYLES, Direct, Discriminative, GenPRM, History, PRMFormat, Style, ThinkPRM
+from genprm.styles import STYLES, Direct, Discriminative, GenPRM, History, Judge, PRMFormat, Style, ThinkPRM
 from genprm.styles.examples import worked_example
 from genprm.styles.execution import OutputFormat
 from genprm.styles.known import prm_format, style_warning
@@ -24,6 +24,9 @@ from genprm.styles.thinkprm import MAX_ROUNDS
 from genprm.verifier import AsyncVerifier
 from genprm.votes import VotePlan
 from sandbox import Limits, Sandbox
+
+SURE = 0.9
+"""How sure a cheap style must be, unless somebody says otherwise."""
 
 
 class Backend(str, Enum):
@@ -128,7 +131,7 @@ class RunOptions(ModelOptions):
 
     style: str = "genprm"
     """A style's name, or two with ``>`` between them: a cheap one, and the one to ask where that is not sure."""
-    sure: float = Field(default=0.9, gt=0.5, le=1)
+    sure: float = Field(default=SURE, gt=0.5, le=1)
     """Least probability of each of the cheap style's verdicts, for it to be taken."""
     history: History = History.FULL
     rounds: int = Field(default=1, ge=1, le=MAX_ROUNDS)
@@ -190,6 +193,16 @@ class RunOptions(ModelOptions):
             self._check_head()
         if self.stop_at_first_error and self.aggregate is Aggregate.MAJORITY:
             raise ConfigError("--stop-at-first-error needs the mean over votes: a majority looks at whole chains")
+        if GenPRM.name not in names and (
+            not (self.analyze and self.code)
+            or self.example is not None
+            or self.output_format is not OutputFormat.REFERENCE
+        ):
+            raise ConfigError("--no-analysis, --no-code, --output-format and --example go with --style genprm only")
+        if len(names) < 2 and self.sure != SURE:
+            raise ConfigError("--sure goes with two styles only: --style CHEAP>DEAR")
+        if len(names) > 1 and names[0] == Judge.name:
+            raise ConfigError(f"--style {self.style}: {names[0]} answers with a word, and is never unsure")
         if not (self.analyze or self.code):
             raise ConfigError("--no-analysis and --no-code together leave nothing to verify with")
 

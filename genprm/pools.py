@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+from math import comb
 from typing import Any, NamedTuple
 
 from pydantic import (
@@ -25,7 +27,7 @@ from genprm.search.select import Candidate, Reduce, Rule, choose, reduce_scores
 
 RESAMPLES = 200
 SUBSETS = 20
-"""Random subsets of each size that the accuracy at that size is the mean of."""
+"""Random subsets of each size that the accuracy at that size is the mean of; all of them, if they are no more."""
 
 
 class PoolCandidate(BaseModel):
@@ -154,10 +156,15 @@ def _measure(
         begin += count
         draw = random.Random(pool.id)
         for size in sizes:
-            subsets = (
-                [draw.sample(range(count), size) for _ in range(SUBSETS)] if size < count else [list(range(count))]
-            )
-            rights[size].append(sum(_right(pool, subset, scores, scorer, rule) for subset in subsets) / len(subsets))
+            subsets: Iterable[Sequence[int]]
+            if scorer == "random":
+                subsets = [range(count)]  # one of the candidates, whatever their number
+            elif comb(count, size) <= SUBSETS:
+                subsets = combinations(range(count), size)
+            else:
+                subsets = _drawn(draw, count, size)
+            found = [_right(pool, subset, scores, scorer, rule) for subset in subsets]
+            rights[size].append(sum(found) / len(found))
     return Scored(
         scorer=scorer,
         reduce=reduce,
@@ -166,6 +173,11 @@ def _measure(
         interval=_interval(rights[sizes[-1]]),
         unscored=0 if flat is None else sum(score is None for score in flat),
     )
+
+
+def _drawn(draw: random.Random, count: int, size: int) -> Iterator[list[int]]:
+    for _ in range(SUBSETS):
+        yield draw.sample(range(count), size)
 
 
 def _right(pool: Pool, subset: Iterable[int], scores: Sequence[float | None], scorer: str, rule: Rule | None) -> float:

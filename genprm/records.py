@@ -251,6 +251,10 @@ class Usage(Record):
             seconds=max(self.seconds, other.seconds),
         )
 
+    def then(self, other: Usage) -> Usage:
+        """The sum of two costs, one after the other: the wall times add up."""
+        return (self + other).model_copy(update={"seconds": round(self.seconds + other.seconds, 3)})
+
 
 class Row(Record):
     """What every output row has, whatever became of the solution."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -28,6 +28,8 @@ from genprm.watch import Watch
 from sandbox import Limits, Sandbox, SandboxError, SandboxUnavailableError
 
 T = TypeVar("T")
+ENDING_SECONDS = 60.0
+"""For what a `Verifier` has begun to clean up after itself."""
 
 
 class AsyncVerifier:
@@ -153,7 +155,7 @@ class AsyncVerifier:
 
         Raises:
             ConfigError: no vote is wanted, or every step is given.
-            pydantic.ValidationError: the problem or a step is empty or no text.
+            pydantic.ValidationError: the problem is empty, there are no steps, or one of them is no text.
             VerificationError: the sandbox or the model failed; nothing is known about the solution.
             ModelUnavailableError: the model's server is gone.
             sandbox.SandboxUnavailableError: no code can be run at all any more.
@@ -197,13 +199,15 @@ class AsyncVerifier:
 
         Otherwise many solutions with a few kernels each could wait for the next one for ever.
         """
-        waits = self._stop_at_first_error or plan.first < plan.most
-        if self.sandbox is None or not self.style.writes_code or not waits:
+        kernels = plan.most if self.style.writes_code and (self._stop_at_first_error or plan.first < plan.most) else 0
+        if self._cheap is not None and self._cheap.writes_code and self._stop_at_first_error:
+            kernels = max(kernels, 1)  # its chain is closed before the dear ones begin
+        if self.sandbox is None or not kernels:
             yield
             return
-        if plan.most > self.sandbox.capacity:
-            raise ConfigError(f"{plan.most} votes need as many kernels: the sandbox has {self.sandbox.capacity}")
-        async with self._kernels.take(plan.most, ()):
+        if kernels > self.sandbox.capacity:
+            raise ConfigError(f"{kernels} votes need as many kernels: the sandbox has {self.sandbox.capacity}")
+        async with self._kernels.take(kernels, ()):
             yield
 
     async def verify_many(
@@ -248,12 +252,13 @@ class AsyncVerifier:
     ) -> Verification:
         """Take the cheap style's verdict where it is sure, the dear one's elsewhere."""
         first = await self._decide(solution, cheap, VotePlan(), begun, given, watch)
-        if is_sure(first.steps, first.first_error, self._sure):
+        if is_sure(first.steps, first.first_error, self._sure, first.whole):
             return first
+        for chain in begun:
+            await chain.close()
         second = await self._decide(solution, self.style, plan, begun, given, watch)
-        usage = first.usage + second.usage
-        usage = usage.model_copy(update={"seconds": round(first.usage.seconds + second.usage.seconds, 3)})
-        return second.model_copy(update={"usage": usage, "style": f"{cheap.name}>{self.style.name}"})
+        both = f"{cheap.name}>{self.style.name}"
+        return second.model_copy(update={"usage": first.usage.then(second.usage), "style": both})
 
     async def _decide(
         self,
@@ -286,7 +291,10 @@ class AsyncVerifier:
         while doubtful := steps_in_doubt([chain.said for chain in chains], plan, aggregate):
             behind = (chain for chain in chains if chain.reached < doubtful) if lazily else iter(())
             chain = next(behind, None) or begin()
-            await chain.advance(doubtful if lazily else whole)
+            if lazily and self._stop_at_first_error:
+                await chain.advance(chain.reached + 1)  # it may be the first wrong one: there is no doubt behind that
+            else:
+                await chain.advance(doubtful if lazily else whole)
         return combine_chains(
             solution, [chain.said for chain in chains], self.model.name, style.name,
             aggregate=aggregate, stop_at_first_error=self._stop_at_first_error,
@@ -303,6 +311,16 @@ class AsyncVerifier:
         key = f"{solution.id}/{vote}"
         begin = partial(Chain, self.model, self.sandbox, self.budget, self._sampling, key)
         return OpenChain(solution, style, begin, self._chains, given, vote, watch)
+
+
+async def _ended() -> None:
+    """Cancel what still runs on this loop, and let it clean up."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        if not task.cancelling():  # a second time would cut its cleaning up short
+            task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
 
 
 class Verifier:
@@ -372,6 +390,8 @@ class Verifier:
             raise
 
     def _stop(self) -> None:
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(_ended(), self._loop).result(ENDING_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)
         self._loop.close()

@@ -16,7 +16,7 @@ from math import comb, exp, lgamma
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from genprm.aggregate import Aggregate, ChainVotes, first_error_by_majority, first_error_by_mean
-from genprm.records import StepVerification, StepVote, StopReason, Verdict, judged_steps
+from genprm.records import StepVerification, StepVote, StopReason, Verdict, WholeVerification, judged_steps
 
 PRIOR = 0.3
 """Both parameters of the beta prior: chains mostly agree on a step (under 1), and now and then they do not."""
@@ -148,13 +148,18 @@ def _log_beta(alpha: float, beta: float) -> float:
     return lgamma(alpha) + lgamma(beta) - lgamma(alpha + beta)
 
 
-def is_sure(steps: Sequence[StepVerification], first_error: int, confidence: float) -> bool:
+def is_sure(
+    steps: Sequence[StepVerification], first_error: int, confidence: float, whole: WholeVerification | None = None
+) -> bool:
     """Whether a cheap verdict can be taken: each step up to the first error is scored, and none of them near 0.5.
 
     Args:
         steps: all of them; those that were given do not count.
         first_error: as the cheap style has it, -1 for none.
         confidence: least probability of each of these verdicts, by its own score.
+        whole: its verdict on the solution as a whole, if it has one; that counts like a step's.
     """
     asked = [step.score for step in judged_steps(steps, first_error) if step.stop_reason is not StopReason.GIVEN]
+    if whole is not None:
+        asked.append(whole.score)
     return all(score is not None and max(score, 1 - score) >= confidence for score in asked)

@@ -19,11 +19,10 @@ from genprm.calibration import CalibrationResult, Point, calibration, fit_temper
 from genprm.cli import shared
 from genprm.cli.shared import EXIT_UNSCORED, say
 from genprm.comparison import Comparison, compare
-from genprm.errors import InputError, OutputError
+from genprm.errors import ConfigError, InputError, OutputError
 from genprm.evaluation import (
     EvaluationResult,
     Interval,
-    Outcome,
     SubsetResult,
     evaluate,
     evaluate_subset,
@@ -96,6 +95,8 @@ def bon(
         shared.check_targets(files, json)
         found = [read_pools(file, limit) for file in files]
         pools = [pool for each in found for pool in each.pools]
+        if scores_only and (output is not None or options.model or options.base_url or options.backend):
+            raise ConfigError("--scores-only verifies nothing: it takes no model, and writes no rows")
         if left_out := sum(each.without_candidates for each in found):
             say(f"{left_out} problems without a candidate, as of searches that failed, are left out")
         if output is not None:
@@ -126,7 +127,7 @@ def calibrate(
 ) -> None:
     """Whether scores mean what they say: ECE, Brier score, reliability."""
     with shared.refusing():
-        shared.check_targets([*files, *([fit] if fit else [])], json, plot)
+        shared.check_targets([*files, *([fit] if fit else [])], json, plot=plot)
         found = [point for file in files for point in _points(file)]
         results = {"as it is": calibration(found, bins)}
         temperature = None
@@ -151,13 +152,14 @@ def threshold(
     with shared.refusing():
         shared.check_targets([*files, fit], json)
         chosen = fit_threshold(list(_labelled_results(fit)))
+        at = {"0.5": 0.5, f"{chosen:.6g}, chosen": chosen}
         results: dict[str, dict[str, SubsetResult]] = {}
         for file in files:
             rows = list(_labelled_results(file))
             for row in rows:
                 check_scores(row)
             results[shared.short_name(file, files)] = {
-                f"{each:.4g}": evaluate_subset([outcome_at(row, each) for row in rows]) for each in (0.5, chosen)
+                called: evaluate_subset([outcome_at(row, each) for row in rows]) for called, each in at.items()
             }
     table = _table("subset", "threshold", *_FIGURES)
     for name, by_threshold in results.items():
@@ -178,27 +180,43 @@ def compare_results(files: Results, json: Json = None) -> None:
         shared.check_targets(files, json)
         if len(files) < 2:
             raise InputError("compare takes two files or more")
-        if len({Path(file).resolve() for file in files}) < len(files):
-            raise InputError("compare takes different files: one is named twice")
-        results = {shared.short_name(file, files): _outcomes(file) for file in files}
-        if not set.intersection(*(set(result) for result in results.values())):
+        shared.check_different(files)
+        rows = {file: _by_id(file) for file in files}
+        shared_ids = set.intersection(*(set(each) for each in rows.values()))
+        if not shared_ids:
             raise InputError(f"{', '.join(files)}: no row is in all of them")
-        result = compare(results)
+        first, *others = files
+        for other in others:
+            for row in sorted(shared_ids):
+                if _asked(rows[other][row]) != _asked(rows[first][row]):
+                    raise InputError(
+                        f"{other}: row {row} is not that of {first}: its problem, solution or label is another one"
+                    )
+        result = compare(
+            {
+                shared.short_name(file, files): {row: outcome(found) for row, found in each.items()}
+                for file, each in rows.items()
+            }
+        )
     _print_comparison(result)
     _write_json(json, result.model_dump_json(indent=2))
 
 
 def _labelled(files: list[str], limit: int | None, counts: dict[str, int]) -> Iterator[Solution]:
-    """The rows of all files; ``counts`` gets how many there are of each."""
+    """The rows of all files, no two with one id; ``counts`` gets how many there are of each."""
+    seen: set[str] = set()
     for file in files:
         name = Path(file).stem
+        earlier = frozenset(seen)
         for solution in iterate_solutions(file, limit):
             if solution.label is None:
                 raise InputError(
                     f"{file}: row {solution.id} has no field label: expected the index of its first wrong step, or -1"
                 )
             counts[name] = counts.get(name, 0) + 1
-            yield solution
+            seen.add(solution.id)
+            # Most likely both are only numbered.
+            yield solution.model_copy(update={"id": f"{name}/{solution.id}"}) if solution.id in earlier else solution
 
 
 def _labelled_results(file: str) -> Iterator[OutputRow]:
@@ -208,14 +226,18 @@ def _labelled_results(file: str) -> Iterator[OutputRow]:
         yield row
 
 
-def _outcomes(file: str) -> dict[str, Outcome]:
-    """Row id -> what is measured of it."""
-    found: dict[str, Outcome] = {}
+def _by_id(file: str) -> dict[str, OutputRow]:
+    found: dict[str, OutputRow] = {}
     for row in _labelled_results(file):
         if row.id in found:
             raise InputError(f"{file}: two rows have the id {row.id}, by which rows are matched")
-        found[row.id] = outcome(row)
+        found[row.id] = row
     return found
+
+
+def _asked(row: OutputRow) -> tuple[object, ...]:
+    """What a result is about."""
+    return row.problem, row.solution, row.label
 
 
 def _points(file: str) -> list[Point]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from json import dumps
 from pathlib import Path
@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from genprm.aggregate import Aggregate
 from genprm.batch import Checked
 from genprm.cli import shared
 from genprm.cli.shared import EXIT_UNSCORED, say
-from genprm.errors import ConfigError
+from genprm.errors import ConfigError, InputError
 from genprm.extras import require
 from genprm.options import Backend, ModelOptions, RunOptions
 from genprm.problems import read_problems
@@ -27,10 +28,11 @@ from genprm.search.beam import beam_search
 from genprm.search.bon import best_of_n
 from genprm.search.curves import SearchFigures, plot_curves, search_figures, told
 from genprm.search.job import PolicyOptions, SearchOptions, search_rows
-from genprm.search.records import parse_search_row
+from genprm.search.records import SearchOutput, parse_search_row
 from genprm.search.refine import refine
 from genprm.search.reset import chunk_reset
 from genprm.search.select import Reduce, Rule
+from genprm.styles import STYLES
 
 search_app = typer.Typer(no_args_is_help=True, help="Find right answers with a verifier's help.")
 Problems = Annotated[str, typer.Argument(help="Problems {id, problem, answer}: a file, - for stdin, or a dataset id.")]
@@ -142,6 +144,15 @@ def reset(
     limit: shared.Limit = None,
 ) -> None:
     """Chunk reset: a chunk that is judged wrong is drawn anew."""
+    with shared.refusing():
+        by_whole_chains = options.aggregate is Aggregate.MAJORITY or not all(
+            STYLES[name].stepwise for name in options.style_names
+        )
+        if options.stop_at_first_error or by_whole_chains:
+            raise ConfigError(
+                "reset asks for a verdict on each chunk, also where one before it stayed wrong: --stop-at-first-error, "
+                "--aggregate majority and the styles judge and thinkprm give none"
+            )
     work = partial(chunk_reset, attempts=attempts, max_steps=max_steps)
     parameters: dict[str, str | int] = {"attempts": attempts, "max_steps": max_steps}
     chosen = SearchOptions(method="reset", parameters=parameters, reduce=Reduce.MIN, policy=policy, verifier=options)
@@ -175,8 +186,16 @@ def curves(
 ) -> None:
     """Several searches side by side: accuracy against tokens."""
     with shared.refusing():
-        shared.check_targets(files, json, plot)
-        _report({shared.short_name(file, files): _figures(file) for file in files}, json, plot)
+        shared.check_targets(files, json, plot=plot)
+        shared.check_different(files)
+        found = {file: _read(file) for file in files}
+        first, *others = files
+        asked = {file: {row.problem for row in rows} for file, rows in found.items()}
+        for other in others:
+            if asked[other] != asked[first]:
+                raise InputError(f"{other}: not the problems of {first}: curves compare searches over the same ones")
+        figures = {shared.short_name(file, files): _figures(rows) for file, rows in found.items()}
+        _report(figures, json, plot)
 
 
 def _run(
@@ -191,18 +210,22 @@ def _run(
     """Exit status 0: every problem has an answer. 1: some failed. 2: nothing was done."""
     with shared.refusing():
         require("data", ("math_verify", "pebble"))
-        shared.check_targets([problems], output, json, plot)
+        shared.check_targets([problems], output, json, plot=plot)
         rows = Checked(Problem, read_problems(problems, limit))
     with rows:
         shared.run(search_rows(rows, work, options, output, say))
     with shared.refusing():
-        figures = _figures(str(output))
+        figures = _figures(_read(str(output)))
         _report({options.method: figures}, json, plot)
     raise typer.Exit(EXIT_UNSCORED if figures.failed else 0)
 
 
-def _figures(file: str) -> SearchFigures:
-    return search_figures([told(row) for _, row in shared.read_output(file, parse_search_row, "search")])
+def _read(file: str) -> list[SearchOutput]:
+    return [row for _, row in shared.read_output(file, parse_search_row, "search")]
+
+
+def _figures(rows: Iterable[SearchOutput]) -> SearchFigures:
+    return search_figures([told(row) for row in rows])
 
 
 def _report(results: dict[str, SearchFigures], json: Path | None, plot: Path | None) -> None:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,8 @@ from rich.table import Table
 from genprm.aggregate import Aggregate
 from genprm.budget import Budget
 from genprm.errors import ConfigError, GenprmError, InputError, OutputError
-from genprm.options import Backend, RunOptions
+from genprm.options import SURE, Backend, RunOptions
+from genprm.plotting import check_picture
 from genprm.styles import STYLES, History, PRMFormat
 from genprm.styles.execution import OutputFormat
 from genprm.votes import VotePlan
@@ -33,6 +34,8 @@ T = TypeVar("T")
 EXIT_UNSCORED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+MAX_VOTES, CONFIDENCE = 8, 0.97
+"""Of adaptive votes, unless somebody says otherwise."""
 
 
 def say(line: str) -> None:
@@ -151,11 +154,11 @@ def run_options(
     rounds: Rounds = 1,
     prm_format: PRMFormatOption = None,
     votes: Votes = "1",
-    max_votes: MaxVotes = 8,
-    confidence: Confidence = 0.97,
+    max_votes: MaxVotes = MAX_VOTES,
+    confidence: Confidence = CONFIDENCE,
     aggregate: AggregateOption = None,
     stop_at_first_error: StopAtError = False,
-    sure: Sure = 0.9,
+    sure: Sure = SURE,
     in_flight: InFlight = None,
     sandbox: SandboxOption = "docker",
     seed: Seed = 0,
@@ -193,6 +196,8 @@ def run_options(
 
 
 def _vote_plan(votes: str, most: int, confidence: float) -> VotePlan:
+    if votes != "auto" and (most, confidence) != (MAX_VOTES, CONFIDENCE):
+        raise ConfigError("--max-votes and --confidence go with --votes auto only")
     if votes == "auto":
         if most < 2:
             raise ConfigError(f"--max-votes is {most}: expected at least 2")
@@ -296,15 +301,28 @@ def short_name(file: str, files: Iterable[str]) -> str:
     return Path(file).stem if stems.count(Path(file).stem) == 1 else file
 
 
-def check_targets(inputs: Iterable[str], *outputs: Path | None) -> None:
+def check_different(files: Sequence[str]) -> None:
+    """Refuse files of which one is named twice.
+
+    Raises:
+        InputError: one is.
+    """
+    if len({Path(file).resolve() for file in files}) < len(files):
+        raise InputError("expected different files: one is named twice")
+
+
+def check_targets(inputs: Iterable[str], *outputs: Path | None, plot: Path | None = None) -> None:
     """Refuse outputs that cannot be written, before any work is done.
 
     Raises:
         OutputError: its folder does not exist, or it is a folder itself, or no regular file; or an output is an input,
-            or another output.
+            or another output; or ``plot`` is no kind of picture.
+        ConfigError: there is a ``plot``, and nothing to draw it with.
     """
+    if plot is not None:
+        check_picture(plot)
     taken = {Path(each).resolve(): "is read from" for each in inputs if each != "-"}
-    for path in outputs:
+    for path in (*outputs, plot):
         if path is None:
             continue
         if not path.resolve().parent.is_dir():
@@ -315,6 +333,9 @@ def check_targets(inputs: Iterable[str], *outputs: Path | None) -> None:
             raise OutputError(f"{path}: is no regular file, and would be replaced by one")
         if why := taken.get(path.resolve()):
             raise OutputError(f"{path} {why} by the same command: expected another name")
+        for staged in (path.with_name(f"{path.name}.new"), path.with_name(f"{path.name}.partial")):
+            if staged.resolve() in taken:
+                raise OutputError(f"{path}: {staged} is needed while it is written: expected another name")
         taken[path.resolve()] = "is written"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from genprm.answers import AnswerChecker, final_answer
-from genprm.errors import NothingWrittenError
+from genprm.errors import NothingWrittenError, VerificationError
 from genprm.models.base import FinishReason, Message
 from genprm.policy import Policy
 from genprm.pools import PoolCandidate
@@ -147,8 +147,24 @@ class Search:
         return judged
 
     async def judge_all(self, paths: Sequence[Path]) -> list[Path]:
-        """`judge`, side by side."""
-        return await gather_all(self.judge(path) for path in paths)
+        """`judge`, side by side. One that fails has no score, and ranks last.
+
+        Raises:
+            VerificationError: all of them failed.
+        """
+        failed: list[VerificationError] = []
+
+        async def judged(path: Path) -> Path:
+            try:
+                return await self.judge(path)
+            except VerificationError as error:
+                failed.append(error)
+                return path
+
+        found = await gather_all(judged(path) for path in paths)
+        if len(failed) == len(paths):
+            raise failed[0]
+        return found
 
     async def offer(self, path: Path, spent: Spent | None = None) -> None:
         """Take ``path`` for the solution, as far as is known now.

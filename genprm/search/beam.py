@@ -9,11 +9,11 @@ from genprm.tasks import gather_all
 async def beam_search(search: Search, *, beams: int, width: int, max_steps: int) -> None:
     """Grow ``beams`` paths a step at a time; after each step the best ``beams / width`` go on, each in ``width`` ways.
 
-    A finished path keeps its place as long as it is among the best. Whenever one is the best of all finished ones,
-    it is offered.
+    A finished path keeps its place as long as it is among the best. Whenever one is better than all that were finished
+    before, it is offered; where none ever is, the best beginning.
     """
     kept = [Path()]
-    offered = None
+    offered: Path | None = None
     for step in range(max_steps):
         growing = [path for path in kept if not path.finished]
         if not growing:
@@ -24,10 +24,9 @@ async def beam_search(search: Search, *, beams: int, width: int, max_steps: int)
         finished = [path for path in kept if path.finished]
         pool = [*finished, *await search.judge_all(distinct)]
         kept = sorted(pool, key=lambda path: path.rank, reverse=True)[: max(1, beams // width)]
-        best = next((path for path in kept if path.finished), None)
-        if best is not None and best is not offered:
+        best = max((path for path in pool if path.finished), key=lambda path: path.rank, default=None)
+        if best is not None and (offered is None or best.rank > offered.rank):
             offered = best
             await search.offer(best)
-    last = next((path for path in kept if path.finished), kept[0])
-    if last is not offered:
-        await search.offer(last)
+    if offered is None:
+        await search.offer(kept[0])

@@ -84,6 +84,8 @@ async def search_rows(
         SandboxError: no code can be run.
     """
     options.policy.check()
+    if options.verifier.needs_head and options.policy.model is None:
+        raise ConfigError("the verifier is read by a reward head, and writes nothing: name a --policy")
     mark = problems.fingerprint({**options.model_dump(mode="json"), "verifier": options.verifier.fingerprint_fields()})
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(output, mark, _is_searched))

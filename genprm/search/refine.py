@@ -22,6 +22,8 @@ async def refine(search: Search, *, turns: int) -> None:
             if turn == 0:
                 raise
             break  # what was offered before stays
+        if judged.score is None and turn > 0:
+            break  # nothing is known of it: what was offered before stays
         await search.offer(judged)
         report = judged.report
         if report is None or report.first_error == NO_ERROR:

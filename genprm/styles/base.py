@@ -18,6 +18,8 @@ class Style(abc.ABC):
     """How its votes are put together unless somebody says otherwise."""
     stepwise = True
     """Whether it goes from step to step, so that it can be left behind any of them."""
+    judges_whole = False
+    """Whether it has a vote on the solution as a whole, behind those on the steps."""
     writes_code = False
     """Whether the model is let write code."""
     chats = True
@@ -27,7 +29,7 @@ class Style(abc.ABC):
 
     @abc.abstractmethod
     def verify(self, chain: Chain, solution: Solution, first: int = 0) -> AsyncGenerator[StepVote, None]:
-        """Yield one vote per step, in order; then, if the style judges the solution as a whole, one more.
+        """Yield one vote per step, in order; then, if the style `judges_whole`, one more.
 
         Args:
             chain: what it works with.

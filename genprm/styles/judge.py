@@ -42,14 +42,15 @@ class Judge(Style):
     name = "judge"
     aggregate = Aggregate.MAJORITY
     stepwise = False
+    judges_whole = True
 
     async def verify(self, chain: Chain, solution: Solution, first: int = 0) -> AsyncGenerator[StepVote, None]:
         messages: list[Message] = [{"role": "user", "content": asked(solution.problem, solution.steps)}]
         prompt = chain.render(messages, "")
         written = await chain.write(prompt, (), min(chain.tokens_left, CHAIN_TOKENS))
         text, stop_reason = written.text, StopReason.JUDGED
-        if not _BOXED.search(text):
-            cut = written.finish_reason is FinishReason.LENGTH
+        cut = written.finish_reason is FinishReason.LENGTH
+        if cut or not _BOXED.search(text):  # a box on the way is no verdict
             stop_reason = StopReason.TOKEN_BUDGET if cut else StopReason.END_OF_TEXT
             forced = await chain.write(prompt + text + FORCED, ["}"], INDEX_TOKENS)
             text += f"{FORCED}{forced.text}}}"

@@ -12,7 +12,8 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple
 
 from genprm.aggregate import Aggregate
-from genprm.chain import Chain
+from genprm.chain import Chain, WallTimeError
+from genprm.errors import ContextFullError
 from genprm.models.base import FinishReason, Message
 from genprm.records import ParseStatus, Segment, SegmentKind, Solution, StepVote, StopReason, Verdict
 from genprm.styles.base import Style
@@ -52,6 +53,7 @@ class ThinkPRM(Style):
     name = "thinkprm"
     aggregate = Aggregate.MAJORITY
     stepwise = False
+    judges_whole = True
 
     def __init__(self, *, rounds: int = 1) -> None:
         if not 1 <= rounds <= MAX_ROUNDS:
@@ -68,9 +70,14 @@ class ThinkPRM(Style):
             if left <= 0:
                 stop_reason = StopReason.TOKEN_BUDGET
                 break
-            text += f"\n\n{begin}" if begin else ""
-            written = await chain.write(prompt + text, [THOUGHT_END, QUESTION], left)
-            text = (text + written.text).rstrip()
+            further = f"{text}\n\n{begin}" if begin else ""
+            try:
+                written = await chain.write(prompt + further, [THOUGHT_END, QUESTION], left)
+            except (ContextFullError, WallTimeError):
+                if not begin:
+                    raise
+                break  # what the rounds before have said stays
+            text = (further + written.text).rstrip()
             cut = written.finish_reason is FinishReason.LENGTH
             stop_reason = StopReason.TOKEN_BUDGET if cut else StopReason.JUDGED
         for vote in read_chain(text, len(solution.steps), stop_reason):

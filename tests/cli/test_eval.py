@@ -97,7 +97,7 @@ def test_bon(cli: Cli, pools: Path, judging: tuple[object, ...], tmp_path: Path)
     assert [row["id"] for row in rows] == [f"p{right}/{number}" for right in (1, 3) for number in range(4)]
     assert [row["score"] for row in rows] == pytest.approx([0.2, 0.7, 0.2, 0.2, 0.2, 0.2, 0.2, 0.7])
     assert "scorer steps choice N=1 N=2 N=4 95 % unscored" in words(done.stdout)
-    assert "this verifier product weighted 25.0" not in words(done.stdout)
+    assert "this verifier product weighted 25.0 50.0 100.0" in words(done.stdout), "of so few subsets all are measured"
     assert "2 problems; accuracy in percent." in done.stdout
 
 
@@ -173,6 +173,24 @@ def test_a_temperature_that_was_fitted_elsewhere(cli: Cli, tmp_path: Path):
     assert len(cooled["bins"]) == 4
 
 
+def test_a_temperature_near_nothing(cli: Cli, tmp_path: Path):
+    """Few steps, all on the right side of 0.5: the likeliest temperature is the lowest there is."""
+    (tmp_path / "few.jsonl").write_text(result("a", -1, 0.51) + result("b", 0, 0.49) + result("c", 1, 1.0, 0.0))
+    done = cli("eval", "calibration", "few.jsonl", "--fit", "few.jsonl")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "temperature 0.01 4 0.009 0.000" in words(done.stdout)
+
+
+def test_subsets_whose_rows_are_only_numbered(cli: Cli, judging: tuple[object, ...], tmp_path: Path):
+    for name in ("f1", "f2"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"problem": f"p of {name}", "steps": ["s"], "label": -1}))
+    for run in ("r1", "r2"):
+        assert cli("eval", "processbench", "f1.jsonl", "f2.jsonl", *judging, "-o", run).returncode == 0
+    done = cli("eval", "compare", "r1/rows.jsonl", "r2/rows.jsonl")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 rows that all have" in done.stdout
+
+
 # Thresholds
 
 
@@ -186,12 +204,13 @@ def test_a_threshold_that_was_chosen_elsewhere(cli: Cli, tmp_path: Path):
     assert (done.returncode, done.stderr) == (0, "")
     figures = json.loads((tmp_path / "t.json").read_text())
     assert figures["threshold"] == pytest.approx(0.8)
+    assert list(figures["results"]["here"]) == ["0.5", "0.8, chosen"]
     as_it_is, chosen = figures["results"]["here"].values()
     assert (as_it_is["error_accuracy"], as_it_is["correct_accuracy"], as_it_is["unscored"]) == (
         0, pytest.approx(200 / 3), 2,
     )  # fmt: skip
     assert (chosen["error_accuracy"], chosen["correct_accuracy"]) == (pytest.approx(200 / 3), pytest.approx(100 / 3))
-    assert "here 0.8 44.4" in words(done.stdout)
+    assert "here 0.8, chosen 44.4" in words(done.stdout)
 
 
 # Comparison
@@ -251,7 +270,7 @@ WRONG = [
     (["calibration", "one.jsonl", "--fit", "right.jsonl"], "a temperature cannot be fitted"),
     (["calibration", "one.jsonl", "--fit", "missing.jsonl"], "missing.jsonl: No such file"),
     (["calibration", "one.jsonl", "--plot", "missing/c.png"], "missing/c.png: no such folder"),
-    (["calibration", "one.jsonl", "--plot", "c.nonsense"], "c.nonsense: Format 'nonsense' is not supported"),
+    (["calibration", "one.jsonl", "--plot", "c.nonsense"], "c.nonsense: no kind of picture"),
     (["calibration", "one.jsonl", "--json", "c", "--plot", "c"], "c is written by the same command"),
     (["calibration", "one.jsonl", "--fit", "right.jsonl", "--json", "right.jsonl"], "right.jsonl is read from by"),
     (["calibration", "."], ".: Is a directory"),
@@ -260,11 +279,14 @@ WRONG = [
     (["threshold", "one.jsonl", "--fit", "majority.jsonl"], "b: a majority of its 7 votes decided"),
     (["threshold", "one.jsonl", "--fit", "unlabelled.jsonl"], "unlabelled.jsonl, line 2: row b has no label"),
     (["compare", "one.jsonl"], "compare takes two files or more"),
-    (["compare", "one.jsonl", "./one.jsonl"], "compare takes different files"),
+    (["compare", "one.jsonl", "./one.jsonl"], "expected different files: one is named twice"),
     (["compare", "one.jsonl", "right.jsonl"], "one.jsonl, right.jsonl: no row is in all of them"),
     (["compare", "one.jsonl", "unlabelled.jsonl"], "unlabelled.jsonl, line 2: row b has no label"),
     (["compare", "one.jsonl", "twice.jsonl"], "twice.jsonl: two rows have the id a"),
     (["compare", "one.jsonl", "right.jsonl", "--json", "./one.jsonl"], "one.jsonl is read from by the same command"),
+    (["compare", "one.jsonl", "other.jsonl"], "other.jsonl: row b is not that of one.jsonl: its problem, solution or"),
+    (["bon", "pools.jsonl", "--scores-only", "-o", "rows"], "--scores-only verifies nothing"),
+    (["bon", "pools.jsonl", "--scores-only", "--model", "m/n"], "--scores-only verifies nothing"),
     (["compare", "one.jsonl", "empty.jsonl"], "empty.jsonl: no rows in it"),
 ]
 
@@ -282,6 +304,7 @@ def test_wrong_input(pools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "rows.jsonl": json.dumps({"id": "x", "problem": "p", "steps": ["s"], "label": -1}),
         "one.jsonl": result("a", 0, 0.3) + result("b", -1, 0.8),
         "right.jsonl": result("c", -1, 0.9),
+        "other.jsonl": result("a", 0, 0.3) + result("b", 0, 0.8),
         "majority.jsonl": by_majority() + result("c", -1, 0.9),
         "twice.jsonl": result("a", 0, 0.3) + result("a", 0, 0.4),
         "unlabelled.jsonl": result("a", 0, 0.3) + result("b", None, 0.8),

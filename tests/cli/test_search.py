@@ -88,6 +88,9 @@ def test_killed_and_gone_on_with(cli: Cli, tmp_path: Path, problems: Path):
         ("bon", ["--policy-base-url", "http://x/v1"], "the policy: --base-url and --tokenizer go with"),
         ("bon", ["--policy-temperature", "-1"], "--policy-temperature is at least 0"),
         ("bon", ["--limit", "0"], "--limit is 0"),
+        ("bon", ["--plot", "curve.nonsense"], "curve.nonsense: no kind of picture"),
+        ("reset", ["--stop-at-first-error"], "reset asks for a verdict on each chunk"),
+        ("reset", ["--aggregate", "majority"], "reset asks for a verdict on each chunk"),
         ("bon", ["--json", "/nowhere/f.json"], "no such folder"),
     ],
 )
@@ -97,6 +100,23 @@ def test_wrong_options(cli: Cli, tmp_path: Path, problems: Path, method: str, mo
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_verifier_that_cannot_write_is_no_policy(cli: Cli, tmp_path: Path, problems: Path):
+    done = cli("search", "bon", "problems.jsonl", "-o", "out.jsonl", "--style", "discriminative", "--model",
+               "Qwen/Qwen2.5-Math-PRM-7B")  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "name a --policy" in done.stderr
+
+
+def test_curves_of_other_problems(cli: Cli, tmp_path: Path, problems: Path):
+    assert cli(*arguments(tmp_path, "bon", WRITES)).returncode == 0
+    whole = (tmp_path / "out.jsonl").read_text()
+    (tmp_path / "fewer.jsonl").write_text(whole[: whole.index("\n") + 1])
+    done = cli("search", "curves", "out.jsonl", "fewer.jsonl")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "fewer.jsonl: not the problems of out.jsonl" in done.stderr
+    assert "one is named twice" in cli("search", "curves", "out.jsonl", "./out.jsonl").stderr
 
 
 def test_curves_of_something_else(cli: Cli, tmp_path: Path, problems: Path):

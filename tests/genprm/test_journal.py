@@ -50,7 +50,10 @@ def test_an_interrupted_run_is_continued(tmp_path: Path, torn: bytes):
     assert len((tmp_path / "out").read_text().splitlines()) == 2
 
 
-@pytest.mark.parametrize("there", ["my notes\n", '{"fingerprint": tru\n{"index": 0}\n', "[1]\n"])
+NOT_OURS = ["my notes\n", '[{"id": 1, "problem": "half a', '{"fingerprint": tru\n{"index": 0}\n', "[1]\n"]
+
+
+@pytest.mark.parametrize("there", NOT_OURS)
 def test_what_is_no_journal_of_ours_is_not_touched(tmp_path: Path, there: str):
     (tmp_path / "out.partial").write_text(there)
     with pytest.raises(OutputError, match="is no journal of ours"):

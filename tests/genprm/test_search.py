@@ -11,11 +11,11 @@ import pytest
 
 from genprm import AsyncVerifier, Problem, Sampling
 from genprm.answers import AnswerChecker
-from genprm.errors import ModelError
+from genprm.errors import ModelError, VerificationError
 from genprm.models.scripted import Rule as Line
 from genprm.models.scripted import ScriptedModel
 from genprm.policy import Policy
-from genprm.records import Solution
+from genprm.records import MAX_STEPS, Solution
 from genprm.search.base import Path, Search
 from genprm.search.beam import beam_search
 from genprm.search.bon import best_of_n
@@ -109,6 +109,40 @@ async def test_beam_search_ends_though_nothing_is_ever_finished(checker: AnswerC
     await beam_search(hunt, beams=2, width=2, max_steps=3)
     result = await hunt.result("beam")
     assert (result.solution, result.answer, result.correct) == (("And so on.",) * 3, None, False)
+
+
+async def test_beam_search_does_not_forget_what_was_finished(checker: AnswerChecker):
+    """A whole solution falls out of the beam for beginnings that look better, and come to nothing."""
+    first = iter(["The answer is \\boxed{42}.", "A bright idea.\n\n"])
+    writes = ScriptedModel(lambda prompt: Line(text=next(first, "And so on.\n\n")))
+    hunt = search(checker, writes, lambda prompt: Line(yes=0.6 if "boxed{42}" in prompt else 0.9), reduce=Reduce.LAST)
+    await beam_search(hunt, beams=2, width=2, max_steps=3)
+    result = await hunt.result("beam")
+    assert (result.answer, len(result.trace)) == ("42", 1)
+
+
+async def test_one_candidate_that_cannot_be_verified_costs_no_problem(checker: AnswerChecker):
+    long = "\n\n".join(f"Line {n}." for n in range(MAX_STEPS + 1))
+    hunt = search(checker, ScriptedModel([Line(one_of=(long, GOOD))]), judge_by("something"), max_tokens=9999)
+    await best_of_n(hunt, n=4, rule=Rule.BEST)
+    result = await hunt.result("bon")
+    assert (result.answer, len(result.candidates)) == ("42", result.verifications)
+    assert result.verifications < result.completions
+    hunt = search(checker, ScriptedModel([Line(text=long)]), judge_by("something"), max_tokens=9999)
+    with pytest.raises(VerificationError, match="at most 512"):
+        await best_of_n(hunt, n=4, rule=Rule.BEST)
+
+
+async def test_an_attempt_without_a_score_does_not_replace_one_that_has(checker: AnswerChecker):
+    writes = ScriptedModel([Line(when="found fault", text=GOOD), Line(text=BAD)])
+
+    def judges(prompt: str) -> Line:
+        return Line(choice={"Perhaps": 1.0}) if "forty-two" in prompt else judge_by("something")(prompt)
+
+    hunt = search(checker, writes, judges, style=Direct())
+    await refine(hunt, turns=3)
+    result = await hunt.result("refine")
+    assert ([point.answer for point in result.trace], result.completions) == (["43"], 2)
 
 
 async def test_a_rejected_chunk_is_drawn_anew(checker: AnswerChecker):

@@ -15,11 +15,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 
 import pytest
 
 from genprm import AsyncVerifier, Budget, ParseStatus, Solution, StopReason
+from genprm.errors import ContextFullError
 from genprm.models.base import Completion, FinishReason
 from genprm.models.scripted import Rule, ScriptedModel
 from genprm.records import SegmentKind, Verification
@@ -139,6 +141,32 @@ def test_a_chain_that_was_cut_off():
     assert [vote.parse for vote in votes] == [ParseStatus.OK, ParseStatus.TRUNCATED]
 
 
+def full_at(pattern: str, text: str) -> ScriptedModel:
+    """A model whose context is full once a prompt is like this."""
+    model = thinker(text)
+    complete = model.complete
+
+    async def completing(prompt: str, **options):
+        if re.search(pattern, prompt):
+            raise ContextFullError("full")
+        return await complete(prompt, **options)
+
+    model.complete = completing
+    return model
+
+
+async def test_a_context_that_is_full_in_a_later_round_costs_no_verdict():
+    report = await verify(full_at(TRIGGERS[0], CHAIN), ThinkPRM(rounds=2))
+    assert (scores(report), report.score) == ([1.0, 0.0], pytest.approx(0.2))
+
+
+async def test_a_solution_that_was_not_judged_as_a_whole_has_no_score():
+    report = await verify(full_at(r"correct\?$", CHAIN), ThinkPRM())
+    assert (scores(report), report.score) == ([1.0, 0.0], None)
+    assert report.whole is not None
+    assert report.whole.votes[0].stop_reason is StopReason.CONTEXT_FULL
+
+
 async def test_a_long_chain_is_ended_and_judged():
     report = await verify(thinker("word " * 1000), ThinkPRM(), budget=Budget(chain_tokens=50))
     assert report.usage.completion_tokens == 51
@@ -218,6 +246,17 @@ async def test_a_judge_that_names_nothing_is_asked_for_the_index():
     report = await verify(model, Judge(), steps=2)
     assert report.first_error == 1
     assert report.steps[1].stop_reason is StopReason.END_OF_TEXT
+
+
+async def test_a_box_in_a_text_that_was_cut_off_is_no_verdict():
+    model = says(
+        Rule(when=r"\$\\boxed\{$", text="-1}"),
+        Rule(text="Paragraph 0 says that \\boxed{1} is the answer. Let me check whether this holds in every case"),
+    )
+    report = await verify(model, Judge(), budget=Budget(chain_tokens=9))
+    assert (report.first_error, scores(report)) == (-1, [1.0, 1.0])
+    assert {step.stop_reason for step in report.steps} == {StopReason.TOKEN_BUDGET}
+    assert len(model.prompts) == 2
 
 
 async def test_the_majority_of_judges():

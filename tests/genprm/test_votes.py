@@ -16,9 +16,9 @@ from genprm.chain import Chain, WallTimeError
 from genprm.errors import ConfigError
 from genprm.models.scripted import Rule, ScriptedModel
 from genprm.records import ParseStatus, StepVerification, StepVote, Usage, Verification
-from genprm.styles import Direct, GenPRM, Judge
+from genprm.styles import Direct, GenPRM, Judge, ThinkPRM
 from genprm.votes import is_sure, steps_in_doubt
-from sandbox import Sandbox
+from sandbox import Sandbox, SandboxError
 
 score = st.floats(0, 1)
 
@@ -241,6 +241,70 @@ async def test_escalation():
     hard = await verify(scripted(judge), 2, **options)
     assert (hard.style, hard.first_error) == ("direct>genprm", 0)
     assert hard.usage.model_calls == 2 + 4
+
+
+async def test_a_word_on_the_whole_that_is_unsure_is_not_taken():
+    rules = [
+        Rule(when=r"Is the solution correct\?$", yes=0.5),
+        Rule(when=r"step by step:$", text="\nStep 1: Fine. \\boxed{correct}"),
+        Rule(yes=0.9),
+    ]
+    async with AsyncVerifier(ScriptedModel(rules), None, style=Direct(), cheap=ThinkPRM()) as verifier:
+        report = await verifier.verify("p", ["s"])
+    assert report.style == "thinkprm>direct"
+
+
+async def test_cheap_chains_that_wait_do_not_keep_others_from_kernels():
+    rules = [
+        Rule(when=r"boxed\{$", choice={"Yes": 0.6, "No": 0.4}),
+        Rule(when=r"python\n$", text="print(1)\n```\n"),
+        Rule(text="So.</analyze>\n</verify>\n<output>\n"),
+    ]
+    options = {"style": Direct(), "cheap": GenPRM(), "stop_at_first_error": True, "in_flight": 2}
+    async with AsyncVerifier(ScriptedModel(rules), Sandbox("local", sessions=2), **options) as verifier:
+        solutions = [Solution(id=str(n), problem="p", steps=("a", "b")) for n in range(6)]
+        async with asyncio.timeout(60):
+            rows = [row async for _, row in verifier.verify_many(solutions)]
+    assert {row.style for row in rows} == {"genprm>direct"}
+
+
+async def test_nobody_goes_beyond_the_first_error_where_doubt_comes_back():
+    """The first chain's first error is lifted by the second: both go on to the next one, and no further."""
+    seconds: list[str] = []
+
+    def judge(prompt: str, _: int) -> float:
+        claims = prompt.count("Claim ")
+        if claims == 2:
+            seconds.append(prompt)
+            return 0.45 if len(seconds) == 1 else 0.9
+        return 0.9 if claims == 1 else 0.05
+
+    model = scripted(judge)
+    report = await verify(model, 10, votes=VotePlan.adaptive(8), stop_at_first_error=True)
+    assert report.first_error == 2
+    assert max(prompt.count("Claim ") for prompt in model.prompts) == 3
+
+
+async def test_what_a_lost_attempt_has_cost_is_counted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("genprm.open_chain.RETRY_AFTER", (0.0,))
+    rules = [
+        Rule(when=r"boxed\{$", yes=0.9),
+        Rule(when=r"python\n$", text="print(1)\n```\n"),
+        Rule(text="So.</analyze>\n</verify>\n<output>\n"),
+    ]
+    model, ran = ScriptedModel(rules), []
+    run = Chain.run
+
+    async def failing(chain: Chain, code: str):
+        ran.append(code)
+        if len(ran) == 1:
+            raise SandboxError("gone")
+        return await run(chain, code)
+
+    monkeypatch.setattr(Chain, "run", failing)
+    async with AsyncVerifier(model, Sandbox("local")) as verifier:
+        report = await verifier.verify("p", ["s"])
+    assert report.usage.model_calls == len(model.prompts)
 
 
 async def test_adaptive_judges():
