@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from genprm.budget import Budget
 from genprm.errors import ModelUnavailableError
-from genprm.models.base import Completion, Message, ModelBackend, Sampling
+from genprm.models.base import HEARD, Completion, Heard, Message, ModelBackend, Sampling
 from genprm.records import ParseStatus, Segment, Usage
 from sandbox import RunResult, SandboxTimeoutError, Session
 
@@ -37,6 +37,8 @@ class Reading(NamedTuple):
 
 TOP_LOGPROBS = 20
 """Alternatives asked for at a judgement token, as the reference does."""
+SURE_ALONE = 0.99
+"""Probability from which on a word alone will do, where the server names no alternatives."""
 RUN_SLACK = 60.0
 """Seconds beyond a run's own limit, for a kernel to start and to be stopped on a busy machine."""
 
@@ -161,6 +163,9 @@ class Chain:
             if word in mass:
                 mass[word] += math.exp(logprob)
         yes, no = mass.values()
+        [(_, only), *further] = completion.tokens[0].top.items()
+        if yes + no > 0 and not further and only < math.log(SURE_ALONE):
+            return Reading(None, ParseStatus.NO_LOGPROBS)  # the server tells of what was drawn, and of nothing else
         return (
             Reading(yes / (yes + no), ParseStatus.OK) if yes + no > 0 else Reading(None, ParseStatus.NO_VERDICT_TOKEN)
         )
@@ -213,12 +218,16 @@ class Chain:
         return self._sampling.model_copy(update={"seed": seed})
 
     async def _in_time(self, work: Awaitable[T]) -> T:
+        heard = Heard()
+        before = HEARD.set(heard)
         try:
             async with asyncio.timeout(self.budget.wall_seconds - self._elapsed):
                 return await work
         except TimeoutError as error:
-            if self._model.away:  # it was not thinking that took so long: nothing is known of the step
+            if heard.away:  # it was not thinking that took so long: nothing is known of the step
                 raise ModelUnavailableError(
                     f"{self._model.name}: no answer for the rest of a chain's {self.budget.wall_seconds:g} s"
                 ) from error
             raise WallTimeError from error
+        finally:
+            HEARD.reset(before)

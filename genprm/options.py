@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from genprm.aggregate import Aggregate
 from genprm.budget import Budget
 from genprm.errors import ConfigError, InputError
-from genprm.models.base import ModelBackend, Sampling
+from genprm.models.base import PATIENCE, ModelBackend, Sampling
 from genprm.models.embedded import EMBEDDED, NO_ADAPTER, SHIPPED, shipped_adapter
 from genprm.styles import STYLES, Direct, Discriminative, GenPRM, History, Judge, PRMFormat, Style, ThinkPRM
 from genprm.styles.examples import worked_example
@@ -94,11 +94,12 @@ class ModelOptions(BaseModel):
         if self.lora and local and not Path(self.lora).exists() and self.lora.count("/") != 1:
             raise InputError(f"{self.lora}: no such adapter folder")
 
-    async def make_model(self, *, reward_head: bool = False) -> ModelBackend:
+    async def make_model(self, *, reward_head: bool = False, patience: float = PATIENCE) -> ModelBackend:
         """Load or reach the model.
 
         Args:
             reward_head: it is to be read by its reward head, not to write.
+            patience: seconds for which a server that is not there is asked again.
 
         Raises:
             ModelError: it cannot be had.
@@ -115,7 +116,7 @@ class ModelOptions(BaseModel):
             from genprm.models.openai_backend import OpenAIModel
 
             return await OpenAIModel.connect(
-                self.base_url or "", self.model, tokenizer=self.tokenizer, adapter=self.lora
+                self.base_url or "", self.model, tokenizer=self.tokenizer, adapter=self.lora, patience=patience
             )
         if self.source is Backend.VLLM:
             from genprm.models.vllm_backend import VLLMModel
@@ -283,8 +284,15 @@ async def open_sandbox(backend: str, budget: Budget, say: Callable[[str], None])
 
 
 @asynccontextmanager
-async def open_verifier(options: RunOptions, say: Callable[[str], None]) -> AsyncIterator[AsyncVerifier]:
+async def open_verifier(
+    options: RunOptions, say: Callable[[str], None], *, patience: float = PATIENCE
+) -> AsyncIterator[AsyncVerifier]:
     """A verifier as the options describe it: the sandbox is up and the model is loaded.
+
+    Args:
+        options: what is wanted.
+        say: gets the lines that a user should see.
+        patience: seconds for which a model's server that is not there is asked again.
 
     Raises:
         GenprmError: the options contradict each other, or the model cannot be had.
@@ -296,7 +304,7 @@ async def open_verifier(options: RunOptions, say: Callable[[str], None]) -> Asyn
         if options.executes:
             sandbox = await stack.enter_async_context(open_sandbox(options.sandbox, options.budget, say))
         *cheap, style = options.make_styles()
-        model = await options.make_model(reward_head=options.needs_head)
+        model = await options.make_model(reward_head=options.needs_head, patience=patience)
         async with AsyncVerifier(
             model, sandbox, style=style, budget=options.budget,
             sampling=Sampling(temperature=options.temperature, seed=options.seed), votes=options.votes,

@@ -19,6 +19,8 @@ from genprm.options import RunOptions, open_verifier
 from genprm.serve import LIBRARIES
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PATIENCE = 60.0
+"""Seconds for which a model's server that is gone is asked again: who waits for an answer is to hear of it."""
 serve_app = typer.Typer(help="Verify over HTTP.", invoke_without_command=True)
 
 
@@ -102,7 +104,7 @@ async def _serve(options: RunOptions, settings: Any, place: socket.socket, drain
     from genprm.serve.middleware import log
     from genprm.serve.server import run, url
 
-    async with open_verifier(options, say) as verifier:
+    async with open_verifier(options, say, patience=PATIENCE) as verifier:
         await run(
             create_app(verifier, settings), place, drain_seconds,
             begun=lambda: log("listening", url=url(place), model=verifier.model.name, style=verifier.style.name),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
 from enum import Enum
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -61,6 +63,22 @@ class Completion(BaseModel):
     completion_tokens: int = 0
 
 
+PATIENCE = 900.0
+"""Seconds for which a model's server that is busy, gone or starting up is asked again."""
+
+
+@dataclass
+class Heard:
+    """What a caller's requests have heard of the model's server."""
+
+    away: bool = False
+    """Whether the last of them found nobody there."""
+
+
+HEARD: ContextVar[Heard | None] = ContextVar("HEARD", default=None)
+"""Of whoever asks. A backend with a server keeps it, in the tasks of one caller for that caller alone."""
+
+
 class ModelBackend(abc.ABC):
     """A language model that continues text."""
 
@@ -69,7 +87,7 @@ class ModelBackend(abc.ABC):
     concurrency: int
     """Chains that the backend serves well at once."""
     away: bool = False
-    """Whether all that was last heard of its server is that it is not there."""
+    """Whether all that anybody last heard of its server is that it is not there."""
 
     @abc.abstractmethod
     async def complete(

@@ -125,8 +125,13 @@ class Batcher:
                 request = self._waiting.popleft() if free and self._waiting else None
             if request is None:
                 return
-            if not request.cancelled:
+            if request.cancelled:
+                continue
+            try:
                 self._prefill(request, free)
+            except Exception as error:
+                request.resolve(error)  # it may have no slot yet, of which all others will hear
+                raise
 
     def _prefill(self, request: Request, free: list[Slot]) -> None:
         # The slot that holds most of this prompt; among equals, the one whose owner was seen longest ago.

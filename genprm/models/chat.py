@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib.util
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from jinja2.exceptions import TemplateError
 from genprm.errors import ModelError
 from genprm.models.base import Message
 
+LONG_TEXT = 20_000
+"""Characters, which take some hundredths of a second."""
 HUB_DEADLINE = 5.0
 """Seconds within which the hub must answer before it counts as out of reach."""
 
@@ -43,6 +46,12 @@ def _rendered(tokenizer: Any, messages: Sequence[Message], *, is_open: bool) -> 
         return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=is_open))
     except TemplateError as error:
         raise ModelError(f"the chat template of {tokenizer.name_or_path} refuses: {first_line(error)}") from error
+
+
+async def encode(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of a text, as it stands. A long one does not keep everybody else waiting."""
+    encoding = functools.partial(tokenizer.encode, text, add_special_tokens=False)
+    return list(await asyncio.to_thread(encoding) if len(text) > LONG_TEXT else encoding())
 
 
 def is_one_token(tokenizer: Any, word: str) -> bool:

@@ -18,15 +18,16 @@ from typing import Any
 import httpx
 
 from genprm.errors import ContextFullError, ModelError, ModelUnavailableError
-from genprm.models.base import Completion, FinishReason, Message, ModelBackend, Sampling, TokenChoice
+from genprm.models.base import HEARD, PATIENCE, Completion, FinishReason, Message, ModelBackend, Sampling, TokenChoice
 from genprm.models.chat import is_one_token, load_tokenizer, render_chat, split_tokens
+from genprm.records import as_text
 from genprm.tasks import gather_all
 
+MOST_LOGPROB = 0.01
+"""Of a token: 0, but for rounding."""
 _LOG = logging.getLogger(__name__)
 ATTEMPTS = 4
 """Tries of a request on which the server fails (status 500): another try may do, but the request may be the cause."""
-PATIENCE = 900.0
-"""Seconds for which a server that is busy, gone or starting up is asked again."""
 FIRST_WAIT = 0.5
 """Seconds before the second try; doubled before each further one, up to `LONGEST_WAIT`."""
 LONGEST_WAIT = 10.0
@@ -35,8 +36,12 @@ WARN_AFTER = 3.0
 REQUEST_DEADLINE = 600.0
 """Seconds for one request."""
 IN_FLIGHT = 64
+ENDS = ("stop", "length", "eos", "eos_token", "stop_sequence")
+"""How servers call the end of a completion that was not given up."""
 COMES_BACK = (408, 429, 502, 503, 504)
 """Statuses of a server, or of what stands before it, that will serve the same request later."""
+GONE = (502, 503, 504)
+"""Those of them that tell of a server that is not there."""
 CONTEXT_FULL = re.compile(r"context[ _](length|size|window)|maximum model length", re.IGNORECASE)
 """How servers say that a prompt and what it asks for are longer than the context."""
 
@@ -51,6 +56,7 @@ class OpenAIModel(ModelBackend):
         api_key: sent as a bearer token; ``$OPENAI_API_KEY`` by default.
         adapter: the name under which the server has a LoRA adapter for the model.
         patience: seconds for which a server that is not there is asked again.
+        context: tokens of the model's context, where that is known.
     """
 
     def __init__(
@@ -62,11 +68,13 @@ class OpenAIModel(ModelBackend):
         api_key: str | None = None,
         adapter: str | None = None,
         patience: float = PATIENCE,
+        context: int | None = None,
     ) -> None:
         self.name = model if adapter is None else f"{model}+{adapter}"
         self.concurrency = IN_FLIGHT
         self._asked_for = adapter or model
         self._patience = patience
+        self._context = context
         self._told = False
         """Whether the user has been told that the server is away."""
         self._forces = True
@@ -103,12 +111,16 @@ class OpenAIModel(ModelBackend):
             if name is not None and served and name not in served:
                 kind = "adapter" if name is adapter else "model"
                 raise ModelError(f"{base_url} does not serve the {kind} {name!r}, but {', '.join(served)}")
-        name = model or served[0]
-        return cls(base_url, name, tokenizer=tokenizer, api_key=api_key, adapter=adapter, patience=patience)
+        name = model or next(iter(served))
+        return cls(
+            base_url, name, tokenizer=tokenizer, api_key=api_key, adapter=adapter, patience=patience,
+            context=served.get(name),
+        )  # fmt: skip
 
     async def complete(
         self, prompt: str, *, stop: Sequence[str], max_tokens: int, logprobs: int = 0, n: int = 1, sampling: Sampling
     ) -> list[Completion]:
+        max_tokens = self._fitting(prompt, max_tokens)
         body = {
             "model": self._asked_for, "prompt": prompt, "stop": list(stop) or None, "max_tokens": max_tokens, "n": n,
             "logprobs": logprobs or None, "temperature": sampling.temperature, "top_p": sampling.top_p,
@@ -120,9 +132,25 @@ class OpenAIModel(ModelBackend):
             choices = sorted(answer["choices"], key=lambda choice: choice["index"])
             if len(choices) != n:
                 raise ValueError(f"{len(choices)} choices, not {n}")
-            return [_completion(choice, usage, n) for choice in choices]
+            return [self._completion(choice, usage, prompt, n) for choice in choices]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{self.name}: the server's answer is not a completion: {error!r}") from error
+
+    def _completion(self, choice: dict[str, Any], usage: dict[str, Any], prompt: str, n: int) -> Completion:
+        text, ended = as_text(choice["text"]), choice["finish_reason"]
+        if ended not in ENDS:
+            raise ValueError(f"finish_reason is {ended!r}: it was given up")
+        counted = usage.get("completion_tokens")  # not every server counts
+        return Completion(
+            text=text,
+            finish_reason=FinishReason.LENGTH if ended == "length" else FinishReason.STOP,
+            tokens=_tokens(choice.get("logprobs") or {}),
+            prompt_tokens=self._count(prompt) if counted is None else int(usage.get("prompt_tokens") or 0),
+            completion_tokens=self._count(text) if counted is None else int(counted) // n,
+        )
+
+    def _count(self, text: str) -> int:
+        return len(self._tokenizer.encode(text, add_special_tokens=False))
 
     async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
         return await gather_all(self._logprob(prompt, text) for text in continuations)
@@ -178,8 +206,21 @@ class OpenAIModel(ModelBackend):
     async def close(self) -> None:
         await self._client.aclose()
 
+    def _fitting(self, prompt: str, max_tokens: int) -> int:
+        """As many of these tokens as there is room for, as far as is known.
+
+        Raises:
+            ContextFullError: there is none.
+        """
+        if self._context is None or len(prompt.encode()) + max_tokens <= self._context:  # a token has a byte at least
+            return max_tokens
+        taken = self._count(prompt)
+        if taken >= self._context:
+            raise ContextFullError(f"{self.name}: a prompt of {taken} tokens fills the context of {self._context}")
+        return min(max_tokens, self._context - taken)
+
     async def _post_fitting(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Post; ask for fewer tokens where the context has no room for as many as would be allowed."""
+        """Post; ask for fewer tokens where a context that is not known has no room for as many as would be allowed."""
         while True:
             try:
                 return await self._post(body)
@@ -197,14 +238,15 @@ class OpenAIModel(ModelBackend):
                 response = await self._client.post("completions", json=body)
             except httpx.RequestError as error:
                 problem = f"{type(error).__name__} {error}".strip()
-                self.away = True
+                self._hear(away=True)
             else:
                 if response.status_code < 400:
-                    self.away = self._told = False
+                    self._told = False
+                    self._hear(away=False)
                     return _object(response, self.name)
                 problem = f"status {response.status_code}: {response.text[:300]}"
                 told = self._must_wait(response, problem)
-                self.away = response.status_code >= 500
+                self._hear(away=response.status_code in GONE)
                 failures += response.status_code not in COMES_BACK
             if failures >= ATTEMPTS:
                 raise ModelError(f"{self.name}: the server failed {ATTEMPTS} times, last {problem}")
@@ -216,6 +258,11 @@ class OpenAIModel(ModelBackend):
                 _LOG.warning("%s does not answer (%s): asking again for %g s", self.name, problem, self._patience)
             await asyncio.sleep(pause)
             wait = min(2 * wait, LONGEST_WAIT)
+
+    def _hear(self, *, away: bool) -> None:
+        self.away = away
+        if heard := HEARD.get():
+            heard.away = away
 
     def _must_wait(self, response: httpx.Response, problem: str) -> float:
         """Seconds that a server which refuses for now asks for.
@@ -239,25 +286,17 @@ def _object(response: httpx.Response, name: str) -> dict[str, Any]:
         raise ModelError(f"{name}: the server's answer is not a completion: {response.text[:100]!r}") from error
 
 
-async def _served_models(base_url: str, key: str) -> list[str]:
+async def _served_models(base_url: str, key: str) -> dict[str, int | None]:
+    """What a server serves, and each one's context, where it tells that (vLLM and SGLang do)."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         async with httpx.AsyncClient(headers=headers, timeout=10) as client:
             response = await client.get(base_url.rstrip("/") + "/models")
             response.raise_for_status()
-            return [str(model["id"]) for model in response.json()["data"]]
-    except (httpx.HTTPError, httpx.InvalidURL, KeyError, TypeError, ValueError) as error:
+            served = {str(model["id"]): model.get("max_model_len") for model in response.json()["data"]}
+            return {name: context if isinstance(context, int) else None for name, context in served.items()}
+    except (httpx.HTTPError, httpx.InvalidURL, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"no OpenAI-compatible server answers at {base_url}: {error!r}") from error
-
-
-def _completion(choice: dict[str, Any], usage: dict[str, Any], n: int) -> Completion:
-    return Completion(
-        text=choice["text"],
-        finish_reason=FinishReason.LENGTH if choice["finish_reason"] == "length" else FinishReason.STOP,
-        tokens=_tokens(choice.get("logprobs") or {}),
-        prompt_tokens=int(usage.get("prompt_tokens") or 0),
-        completion_tokens=int(usage.get("completion_tokens") or 0) // n,
-    )
 
 
 def _tokens(logprobs: dict[str, Any]) -> tuple[TokenChoice, ...]:
@@ -273,4 +312,8 @@ def _tokens(logprobs: dict[str, Any]) -> tuple[TokenChoice, ...]:
     else:
         names, values = logprobs.get("tokens") or [], logprobs.get("token_logprobs") or []
         entries = list(zip(names, values, logprobs.get("top_logprobs") or [None] * len(names), strict=True))
-    return tuple(TokenChoice(text=text, logprob=value, top=top or {text: value}) for text, value, top in entries)
+    found = tuple(TokenChoice(text=text, logprob=value, top=top or {text: value}) for text, value, top in entries)
+    for each in found:
+        if not all(value <= MOST_LOGPROB for value in (each.logprob, *each.top.values())):  # nor is nan
+            raise ValueError(f"the log-probability of {each.text!r} is none: {each.top}")
+    return found

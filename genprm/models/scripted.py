@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, field_validator
 
 from genprm.errors import ConfigError, InputError
 from genprm.models.base import Completion, FinishReason, Message, ModelBackend, Sampling, TokenChoice
@@ -39,6 +39,15 @@ class Rule(BaseModel):
     """Instead of a text: one token of which these are the likeliest, with their probabilities."""
     seconds: float = 0.0
     """How long it takes."""
+
+    @field_validator("when")
+    @classmethod
+    def _is_an_expression(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"{value!r} is no regular expression: {error}") from error
+        return value
 
     def drawn(self, seed: int) -> Rule:
         """The rule with the one text that a seed chooses."""

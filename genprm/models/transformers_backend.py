@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from genprm.errors import ConfigError, ContextFullError, ModelError
 from genprm.models.base import Completion, Message, ModelBackend, Sampling
-from genprm.models.chat import first_line, is_one_token, load_tokenizer, render_chat, split_tokens
+from genprm.models.chat import encode, first_line, is_one_token, load_tokenizer, render_chat, split_tokens
 from genprm.models.embedded import EMBEDDED, embedded_folder
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class TransformersModel(ModelBackend):
     ) -> list[Completion]:
         if logprobs > MAX_LOGPROBS:
             raise ConfigError(f"logprobs is {logprobs}, at most {MAX_LOGPROBS} can be had")
-        tokens = self._tokenizer.encode(prompt, add_special_tokens=False)
+        tokens = await encode(self._tokenizer, prompt)
         room = self._context - len(tokens)
         if room < 1:
             raise ContextFullError(f"a prompt of {len(tokens)} tokens fills the context of {self._context}")

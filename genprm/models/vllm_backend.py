@@ -14,9 +14,9 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from genprm.errors import ContextFullError, ModelError
+from genprm.errors import ContextFullError, ModelError, ModelUnavailableError
 from genprm.models.base import Completion, FinishReason, Message, ModelBackend, Sampling, TokenChoice
-from genprm.models.chat import first_line, is_one_token, load_tokenizer, render_chat, split_tokens
+from genprm.models.chat import encode, first_line, is_one_token, load_tokenizer, render_chat, split_tokens
 from genprm.models.embedded import EMBEDDED, embedded_folder
 from genprm.tasks import gather_all
 
@@ -85,7 +85,7 @@ class VLLMModel(ModelBackend):
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        tokens = self._tokenizer.encode(prompt, add_special_tokens=False)
+        tokens = await encode(self._tokenizer, prompt)
         room = self._context - len(tokens)
         if room < 1:
             raise ContextFullError(f"a prompt of {len(tokens)} tokens fills the context of {self._context}")
@@ -147,6 +147,8 @@ class VLLMModel(ModelBackend):
         except asyncio.CancelledError:
             raise
         except Exception as error:
+            if self._engine is None or self._engine.errored:  # it is dead: no other row would fare better
+                raise ModelUnavailableError(f"{self.name}: the engine has ended: {first_line(error)}") from error
             raise ModelError(f"{self.name}: {first_line(error)}") from error
         if last is None:
             raise ModelError(f"{self.name}: the engine returned nothing")
@@ -171,4 +173,6 @@ class VLLMModel(ModelBackend):
 def _finish_reason(output: Any) -> FinishReason:
     if output.finish_reason == "length":
         return FinishReason.LENGTH
+    if output.finish_reason != "stop":
+        raise ModelError(f"the engine gave a request up: {output.finish_reason}")
     return FinishReason.STOP if isinstance(output.stop_reason, str) else FinishReason.END

@@ -243,8 +243,15 @@ class Service:
         try:
             async with asyncio.timeout(seconds) as limit:
                 return await work
-        except TimeoutError:
-            if limit.expired():
+        except ConfigError:
+            raise
+        except Exception as failure:
+            self.metrics.failed.inc()
+            if isinstance(failure, TimeoutError) and limit.expired():
+                if self._model.away:
+                    error = ModelUnavailableError(f"{self._model.name}: no answer within {seconds:g} s")
+                    self._gone = time.monotonic(), _described(error)
+                    raise error from None
                 kind = OwnDeadlineError if seconds == wanted.deadline_seconds else DeadlineError
                 raise kind(f"not done in {seconds:g} s") from None
             raise
@@ -257,9 +264,6 @@ class Service:
             except (ModelUnavailableError, SandboxUnavailableError) as error:
                 self._gone = time.monotonic(), _described(error)
                 raise
-            except VerificationError:
-                self.metrics.failed.inc()
-                raise
         self._gone = None
         self.metrics.count(found)
         return found
@@ -270,6 +274,11 @@ class Service:
                 found = await self._in_time(wanted, self._one(row, wanted.plan))
             except (VerificationError, DeadlineError) as error:
                 return Score(id=row.id, score=None, first_error=None, steps=None, error=str(error))
+            except (ModelUnavailableError, SandboxUnavailableError, ConfigError):
+                raise
+            except Exception as error:  # noqa: BLE001 - on what one model wrote: the others are not to be lost for it
+                log("failed", id=row.id, error=_described(error))
+                return Score(id=row.id, score=None, first_error=None, steps=None, error=INTERNAL.message)
             return Score(
                 id=row.id, score=found.score, first_error=found.first_error if found.settled else None,
                 steps=tuple(step.score for step in found.steps),

@@ -1,4 +1,8 @@
-"""Connections that hold nobody up: closed where no request comes; the longest silent one, where there are too many."""
+"""Connections that hold nobody up: ended where no request comes, or nobody reads; the longest silent one, where there
+are too many.
+
+Ended, not closed: closing waits for what is unsent, and so for ever for a client that does not read.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 READ_SECONDS = 30.0
 """Seconds that a request's header may take to come in, and then its body."""
+WRITE_SECONDS = 30.0
+"""Seconds within which a client must have read something of what waits for it."""
 
 
 def most_connections() -> int:
@@ -29,13 +35,18 @@ class Connection(H11Protocol):
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self._overdue: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         self._heard = self.loop.time()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > most_connections():
-            idle = [each for each in self.connections if isinstance(each, Connection) and not each._is_at_work]
-            min(idle, key=lambda each: each._heard).transport.close()
+            idle = [
+                each
+                for each in self.connections
+                if isinstance(each, Connection) and not each._is_at_work and not each.transport.is_closing()
+            ]
+            min(idle, key=lambda each: each._heard).transport.abort()
         self._expect()
 
     def data_received(self, data: bytes) -> None:
@@ -46,6 +57,31 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._forget()
+        self._stop_minding()
+
+    def pause_writing(self) -> None:
+        """More waits to be read than is kept for a client: see that it reads."""
+        super().pause_writing()
+        self._mind(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_minding()
+
+    def _mind(self, waiting: int) -> None:
+        def look() -> None:
+            now = self.transport.get_write_buffer_size()
+            if now < waiting:
+                self._mind(now)
+            else:
+                self.transport.abort()
+
+        self._unread = self.loop.call_later(WRITE_SECONDS, look)
+
+    def _stop_minding(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     @property
     def _is_at_work(self) -> bool:
@@ -56,7 +92,7 @@ class Connection(H11Protocol):
         if self._is_at_work or self.transport.is_closing():
             self._forget()
         elif self._overdue is None:
-            self._overdue = self.loop.call_later(READ_SECONDS, self.transport.close)
+            self._overdue = self.loop.call_later(READ_SECONDS, self.transport.abort)
 
     def _forget(self) -> None:
         if self._overdue is not None:

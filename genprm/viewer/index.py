@@ -20,10 +20,10 @@ PAUSE = 0.0005
 """Seconds after every few rows, in which pages are made: they must not wait for the whole pass."""
 FOLLOWING = 1.0
 """Seconds between looks at whether a file has grown."""
-UNLIKE_OURS = (TypeError, ValueError, AttributeError, LookupError)
+UNLIKE_OURS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)
 """What reading a row raises that none of our commands wrote."""
 HEAD = 256
-"""Bytes by which a file is known again."""
+"""Bytes at its beginning, and where reading has come to, by which a file is known again."""
 SHOWN_FILES = ("rows.jsonl", "labelled.jsonl", "train.jsonl")
 """What of a run's folder is shown, unless it has shards that tell why rationales were rejected."""
 
@@ -91,6 +91,17 @@ class Page(NamedTuple):
     """Rows that there are in all, as far as the pass has come."""
 
 
+class Mark(NamedTuple):
+    """By what a file is known again."""
+
+    inode: int
+    size: int
+    changed: int
+    """When, in nanoseconds."""
+    head: bytes
+    """Its first bytes."""
+
+
 class RowIndex:
     """The rows of one file, or of the shards of a run.
 
@@ -104,8 +115,10 @@ class RowIndex:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._files = [*_files(path)]
-        self._heads: dict[int, tuple[int, bytes]] = {}
-        """Of each file that was begun: its inode and first bytes, by which it is known again."""
+        self._marks: dict[int, Mark] = {}
+        """Of each file that was begun: by what it is known again."""
+        self._tails: dict[int, bytes] = {}
+        """The last bytes that were read of it."""
         self._places: list[tuple[int, int, int]] = []
         """Of each row: number of its file, offset, bytes."""
         self._halves: dict[int, int] = {}
@@ -215,14 +228,24 @@ class RowIndex:
         """Whether a file is no longer the one that was begun: it was written anew."""
         with open(path, "rb") as source:
             now = os.fstat(source.fileno())
-            inode, head = self._heads.get(file, (now.st_ino, b""))
-            start = source.read(HEAD)
-        self._heads[file] = now.st_ino, start
-        return now.st_ino != inode or now.st_size < read or not start.startswith(head)
+            head = source.read(HEAD)
+            source.seek(max(0, read - HEAD))
+            tail = source.read(min(HEAD, read))
+        before = self._marks.get(file)
+        self._marks[file] = Mark(now.st_ino, now.st_size, now.st_mtime_ns, head)
+        if before is None:
+            return False
+        return (
+            now.st_ino != before.inode
+            or now.st_size < read
+            or not head.startswith(before.head)
+            or not tail.endswith(self._tails.get(file, b""))
+            or (now.st_size == before.size and now.st_mtime_ns != before.changed)
+        )
 
     def _forget(self) -> None:
         """Begin anew."""
-        self._places, self._halves, self._heads, self._by_id = [], {}, {}, {}
+        self._places, self._halves, self._marks, self._tails, self._by_id = [], {}, {}, {}, {}
         self.facts, self.reasons = [], Counter()
         self._read, self.complete = 0, False
 
@@ -237,6 +260,7 @@ class RowIndex:
                 if not whole:
                     break
                 start += len(line)
+                self._tails[file] = line[-HEAD:]
                 self._read += len(line)
                 if len(self.facts) % 64 == 0:
                     with self._news:

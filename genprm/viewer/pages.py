@@ -64,7 +64,7 @@ def create_viewer(indexes: Sequence[RowIndex]) -> FastAPI:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     add_static(app)
     app.include_router(rows_router(indexes))
-    for kind in (HTTPException, RequestValidationError, OSError):
+    for kind in (HTTPException, RequestValidationError, OSError, IndexError):
         app.add_exception_handler(kind, _refused)
     return app
 
@@ -179,6 +179,8 @@ def _refused(request: Request, error: Exception) -> Response:
         status, why = error.status_code, str(error.detail)
     elif isinstance(error, RequestValidationError):
         status, why = 422, str(error.errors()[0]["msg"])
+    elif isinstance(error, IndexError):  # the rows were forgotten under the page
+        status, why = 410, "the file was written anew, and is being read: look again"
     else:
         status, why = 410, f"the file cannot be read any more: {error}"
     page = _page("error.html", title=f"{status}", why=why)

@@ -177,7 +177,10 @@ def _number(value: Any) -> float | None:
 
 def _part(segment: dict[str, Any]) -> ShownText:
     kind, text, run = str(segment.get("kind")), cut(str(segment.get("text"))), segment.get("run")
-    outcome = f"{str(run.get('status')).replace('_', ' ')}, {1000 * (run.get('duration') or 0):.0f} ms" if run else ""
+    outcome = ""
+    if run:
+        milliseconds = 1000 * (_number(run.get("duration")) or 0)
+        outcome = f"{str(run.get('status')).replace('_', ' ')}, {milliseconds:.0f} ms"
     return ShownText(kind=kind, text=text, outcome=outcome)
 
 
@@ -199,7 +202,7 @@ def _notes(row: dict[str, Any], source: dict[str, Any], facts: Facts) -> list[st
     if usage:
         said.append(f"{usage.get('completion_tokens', 0)} tokens")
         said.append(f"{usage.get('code_runs', 0)} code runs")
-        said.append(f"{usage.get('seconds', 0):.1f} s")
+        said.append(f"{_number(usage.get('seconds')) or 0:.1f} s")
     if (row.get("votes") or 1) != 1:
         said.append(f"{row['votes']} votes")
     for name in ("generator", "policy", "answer"):

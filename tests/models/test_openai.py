@@ -40,10 +40,14 @@ class Peer:
         self.served = ["served"]
         self.forces = False
         """Whether it draws the token it is told to, as vLLM does."""
+        self.context: int | None = None
+        self.slow = 0.0
+        """Seconds that an answer takes."""
 
     def answer(self, body: dict[str, Any]) -> Answer:
         self.bodies.append(body)
         self.times.append(time.monotonic())
+        time.sleep(self.slow)
         if self.answers:
             return self.answers.pop(0)
         if body.get("echo"):
@@ -80,7 +84,7 @@ def peer() -> Iterator[tuple[Peer, str]]:
     state = Peer()
 
     def get() -> Answer:
-        return 200, {"data": [{"id": name} for name in state.served]}
+        return 200, {"data": [{"id": name, "max_model_len": state.context} for name in state.served]}
 
     def post(body: dict[str, Any], headers: Mapping[str, str]) -> Answer:
         state.headers.append(headers)
@@ -306,10 +310,10 @@ def chat_logprobs(**top: float) -> dict[str, object]:
         (answer("Y", {**LOGPROBS, "top_logprobs": [{"Y": -0.2, " N": -1.2, "y": -1.2}]}),
          (math.exp(-0.2) + math.exp(-1.2)) / (math.exp(-0.2) + 2 * math.exp(-1.2)), ParseStatus.OK),
         (answer("Y", chat_logprobs(Y=-0.2, N=-1.2)), 1 / (1 + math.exp(-1)), ParseStatus.OK),
-        (answer("Y", chat_logprobs()), 1, ParseStatus.OK),
-        (answer("Y", {"tokens": ["Y"], "token_logprobs": [-0.2], "top_logprobs": None}), 1, ParseStatus.OK),
-        (answer("N", {"tokens": ["N"], "token_logprobs": [-3], "top_logprobs": [None]}), 0, ParseStatus.OK),
-        (answer("Y", {"tokens": ["Y"], "token_logprobs": [-0.2], "top_logprobs": [{}]}), 1, ParseStatus.OK),
+        (answer("Y", chat_logprobs()), None, ParseStatus.NO_LOGPROBS),
+        (answer("Y", {"tokens": ["Y"], "token_logprobs": [-0.2], "top_logprobs": None}), None, ParseStatus.NO_LOGPROBS),
+        (answer("N", {"tokens": ["N"], "token_logprobs": [-3], "top_logprobs": [None]}), None, ParseStatus.NO_LOGPROBS),
+        (answer("N", {"tokens": ["N"], "token_logprobs": [-0.001], "top_logprobs": [{}]}), 0, ParseStatus.OK),
         (answer("maybe", {"tokens": ["maybe"], "token_logprobs": [-0.2]}), None, ParseStatus.NO_VERDICT_TOKEN),
         (answer("Y", usage={"completion_tokens": 1}), None, ParseStatus.NO_LOGPROBS),
         (answer("Y"), None, ParseStatus.NO_LOGPROBS),
@@ -327,6 +331,73 @@ async def test_judgements(peer, tiny_model: Path, reply, score: float | None, st
     assert reading.status is status
     assert state.bodies[0]["logprobs"] == 20
     await model.close()
+
+
+@pytest.mark.parametrize("finish", ["abort", "error", None])
+async def test_a_completion_that_was_given_up_is_none(peer, tiny_model: Path, finish: str):
+    state, url = peer
+    state.answers = [answer("half of an analys", finish=finish)]
+    model = await connect(url, tiny_model)
+    with pytest.raises(ModelError, match=f"finish_reason is {finish!r}"):
+        await model.complete("p", stop=(), max_tokens=9, sampling=Sampling())
+    await model.close()
+
+
+@pytest.mark.parametrize("value", [1000.0, math.nan])
+async def test_what_is_no_probability_is_no_completion(peer, tiny_model: Path, value: float):
+    state, url = peer
+    state.answers = [answer("Y", {"tokens": ["Y"], "token_logprobs": [value], "top_logprobs": [{"Y": value, "N": -1}]})]
+    model = await connect(url, tiny_model)
+    with pytest.raises(ModelError, match="log-probability of 'Y'"):
+        await model.complete("p", stop=(), max_tokens=1, logprobs=20, sampling=Sampling())
+    await model.close()
+
+
+async def test_half_a_character_is_replaced(peer, tiny_model: Path):
+    state, url = peer
+    state.answers = [answer("so\ud800", finish="stop")]
+    model = await connect(url, tiny_model)
+    [one] = await model.complete("p", stop=(), max_tokens=9, sampling=Sampling())
+    assert one.text == "so\ufffd"
+    await model.close()
+
+
+async def test_a_server_that_does_not_count(peer, tiny_model: Path):
+    """Budgets are kept all the same."""
+    state, url = peer
+    state.answers = [answer("six sevens are forty-two", finish="stop")]
+    model = await connect(url, tiny_model)
+    [one] = await model.complete("six times seven", stop=(), max_tokens=9, sampling=Sampling())
+    assert (one.prompt_tokens, one.completion_tokens) == (model._count("six times seven"), model._count(one.text))
+    assert one.completion_tokens > 3
+    await model.close()
+
+
+async def test_a_context_that_is_known_is_used_to_its_end(peer, tiny_model: Path):
+    state, url = peer
+    state.context = 40
+    model = await connect(url, tiny_model)
+    prompt = "six times seven"
+    await model.complete(prompt, stop=(), max_tokens=2048, sampling=Sampling())
+    assert state.bodies[0]["max_tokens"] == 40 - model._count(prompt)
+    with pytest.raises(ContextFullError, match="fills the context of 40"):
+        await model.complete(prompt * 40, stop=(), max_tokens=1, sampling=Sampling())
+    await model.close()
+
+
+async def test_one_row_that_fails_makes_no_other_one_unavailable(peer, tiny_model: Path):
+    """Status 500 for one request, and another that takes its time: that is not a server that is gone."""
+    state, url = peer
+    state.answers = [(500, {})] * 4
+    model = await connect(url, tiny_model)
+    with pytest.raises(ModelError, match="failed 4 times"):
+        await model.complete("p", stop=(), max_tokens=1, sampling=Sampling())
+    assert not model.away
+    model.away = True  # as another caller's requests may have found it
+    state.slow = 3.0
+    async with AsyncVerifier(model, None, style=Direct(), budget=Budget(wall_seconds=1)) as verifier:
+        report = await verifier.verify("p", ["s"])
+    assert report.steps[0].stop_reason is StopReason.WALL_TIME
 
 
 async def test_more_names_than_values_are_no_completion(peer, tiny_model: Path):

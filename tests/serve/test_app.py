@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -367,6 +368,57 @@ async def test_a_client_that_reads_nothing_holds_no_place(serve: Serve):
         await served.until("genprm_rows_in_flight", 0)
         writer.close()
         del reader
+
+
+@pytest.mark.parametrize("path", ["/code.css", "/static/katex/katex.min.js"])
+async def test_clients_that_read_nothing_keep_nobody_out(serve: Serve, monkeypatch: pytest.MonkeyPatch, path: str):
+    """Neither those whose answers wait in full, nor those in the middle of one, which are ended by themselves."""
+    monkeypatch.setattr("genprm.serve.connections.most_connections", lambda: 4)
+    for name in ("READ_SECONDS", "WRITE_SECONDS"):
+        monkeypatch.setattr(f"genprm.serve.connections.{name}", 1.0)
+    async with serve() as served, asyncio.timeout(60):
+        deaf = []
+        for _ in range(4):
+            place = socket.socket()
+            place.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            place.connect(("127.0.0.1", served.port))
+            place.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode() * 300)
+            deaf.append(place)
+        await asyncio.sleep(4)
+        async with httpx.AsyncClient(timeout=10) as newcomer:
+            for _ in range(3):
+                assert (await newcomer.get(f"http://127.0.0.1:{served.port}/health")).status_code == 200
+        for place in deaf:
+            if path.endswith("js"):
+                with pytest.raises(OSError):
+                    for _ in range(3):
+                        place.sendall(b"x")
+                        await asyncio.sleep(0.1)
+            place.close()
+
+
+async def test_a_model_whose_server_is_away_at_the_deadline(serve: Serve):
+    async with serve(deadline_seconds=0.5) as served:
+        served.model.away = True
+        slow = {**ROW, "steps": ["slow model"]}
+        answer = await served.client.post("/v1/verify", json=slow)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (503, "model_unavailable")
+        assert (await served.client.get("/health")).status_code == 503
+        assert (await served.client.post("/v1/score", json={"rows": [slow]})).status_code == 503
+        served.model.away = False
+        assert (await served.client.post("/v1/verify", json=slow)).status_code == 504
+        assert await served.figure("genprm_failed_rows_total") == 3
+
+
+async def test_a_fault_on_one_row_does_not_touch_the_others(serve: Serve):
+    async with serve() as served:
+        served.model.fails = RuntimeError("boom")
+        answer = await served.client.post("/v1/score", json={"rows": [ROW, {**ROW, "id": "b", "problem": "failing"}]})
+        good, bad = answer.json()["results"]
+        assert (good["score"], bad["score"]) == (0.9, None)
+        assert bad["error"]
+        assert "boom" not in answer.text
+        assert await served.figure("genprm_failed_rows_total") == 1
 
 
 async def test_a_model_that_is_gone(serve: Serve):

@@ -29,6 +29,8 @@ ODD: list[Any] = [
     {"first_error": 0, "steps": [], "unscored": "x"},
     {"first_error": 0, "steps": [{"segments": ["x"]}]},
     {"first_error": 0, "steps": [], "usage": [1]},
+    {"first_error": 0, "steps": [], "usage": {"seconds": 10**400}},
+    {"first_error": 0, "steps": [{"segments": [{"kind": "output", "text": "", "run": {"duration": 10**400}}]}]},
     {"first_error": 0, "steps": [], "solution": {}},
     {"error": 1, "problem": None},
     {"step_labels": 3, "steps": [None], "values": "x"},
@@ -73,6 +75,34 @@ def test_a_file_that_is_written_anew(tmp_path: Path):
     write(path, *(verification(f"newer{n}") for n in range(9)))  # the same inode, and longer
     until(lambda: "newer8" in client.get("/").text)
     assert client.get("/rows/8").status_code == 200
+
+
+def test_a_file_that_is_written_anew_in_place_with_the_same_beginning(tmp_path: Path):
+    path = tmp_path / "rows.jsonl"
+    problem = "p" * 600
+
+    def rows(count: int, first_error: int) -> str:
+        row = {"schema_version": 1, "problem": problem, "first_error": first_error, "steps": [], "note": "x" * 99}
+        return "".join(json.dumps({**row, "id": f"r{number}"}) + "\n" for number in range(count))
+
+    path.write_text(rows(5, 0))
+    client = viewer(path)
+    until(lambda: client.get("/progress").json() == {"share": 1, "rows": 5})
+    with open(path, "r+") as file:  # one that grows; then one of the same size
+        file.write(rows(6, 10))
+    until(lambda: client.get("/progress").json() == {"share": 1, "rows": 6})
+    assert json.loads(client.get("/rows/1.json").text)["first_error"] == 10
+    with open(path, "r+") as file:
+        file.write(rows(6, 20))
+    until(lambda: json.loads(client.get("/rows/1.json").text)["first_error"] == 20)
+    until(lambda: "step 20" in client.get("/").text)
+
+
+def test_a_page_while_its_rows_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    client = viewer(write(tmp_path / "rows.jsonl", verification("a")))
+    monkeypatch.setattr(RowIndex, "__len__", lambda _: 9)
+    done = client.get("/rows/5")
+    assert (done.status_code, "look again" in done.text) == (410, True)
 
 
 def test_a_file_that_is_deleted(tmp_path: Path):
