@@ -471,6 +471,7 @@ async def test_whatever_the_description_allows_is_answered(serve: Serve, tmp_pat
     async with serve(deadline_seconds=60) as served:
         command = [sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{served.port}/openapi.json"]
         options = ["--max-examples", "25", "--seed", "1", "--checks", "not_a_server_error,status_code_conformance"]
+        options += ["--request-timeout", "30"]  # of a busy machine: it has to end every process of a row
         process = await asyncio.create_subprocess_exec(
             *command, *options, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )
