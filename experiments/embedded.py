@@ -7,9 +7,9 @@ the records train a LoRA adapter for SmolLM2-135M-Instruct (`genprm train`), RUN
 writes rationales of its own, and learns from the labels what they are worth (`genprm synth --filter labels`):
 RUN/taught, which goes on from RUN/genprm. Problems that share ten words in a row with any evaluation file, or with a
 bundled problem, are left out. DATA has the folders gsm8k, math, processbench_dev, mr_gsm8k_dev and best_of_n_dev.
-RUN/manifest.json says what was run on what, and for how long; the same command goes on where it was cut off. The
-shipped adapter is RUN/taught, copied to genprm/adapters/verifier. RUN/held-out.jsonl is held out: planted errors in
-other problems, some of GSM8K, the rest of the same families, for `genprm eval processbench`.
+RUN/manifest.json says what was run on what, and for how long; the same command goes on where it was cut off.
+RUN/held-out.jsonl is held out: planted errors in other problems, some of GSM8K, the rest of the same families, for
+`genprm eval processbench`. The shipped adapter is RUN/genprm of an earlier form of this recipe (docs/results.md).
 """
 
 from __future__ import annotations

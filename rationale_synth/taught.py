@@ -8,6 +8,7 @@ its rationale is no target, only the verdict is.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
@@ -63,21 +64,26 @@ async def write_taught(chain: Chain, solution: LabelledSolution) -> tuple[int, T
 def verdicts_to_mask(solutions: Iterable[LabelledSolution], per_wrong: float) -> set[Place]:
     """The verdicts on right steps that are to be no targets, so that a wrong step has but ``per_wrong`` right ones.
 
-    Most steps are right, and a verifier that learns from all of them hardly ever says No.
+    Most steps are right, and a verifier that learns from all of them hardly ever says No. Each wrong step gets right
+    ones of its own place in the solution: else its place would give it away, and no argument would be needed.
 
     Args:
         solutions: whose conversations are kept.
         per_wrong: right steps for each wrong one.
     """
-    right: list[Place] = []
-    wrong = 0
+    right: defaultdict[int, list[Place]] = defaultdict(list)
+    wrong: Counter[int] = Counter()
     for solution in solutions:
-        wrong += solution.label != NO_ERROR
-        end = len(solution.steps) if solution.label == NO_ERROR else solution.label
-        right += [Place(solution.id, step) for step in range(end)]
-    # By a hash: which ones stay depends neither on their order nor on chance.
-    right.sort(key=lambda place: hashlib.sha256(f"{place.step}/{place.id}".encode()).digest())
-    return set(right[round(per_wrong * wrong) :])
+        if solution.label != NO_ERROR:
+            wrong[solution.label] += 1
+        for step in range(len(judged_steps(solution.steps, solution.label)) - (solution.label != NO_ERROR)):
+            right[step].append(Place(solution.id, step))
+    masked = set[Place]()
+    for step, places in right.items():
+        # By a hash: which ones stay depends neither on their order nor on chance.
+        places.sort(key=lambda place: hashlib.sha256(f"{place.step}/{place.id}".encode()).digest())
+        masked.update(places[round(per_wrong * wrong[step]) :])
+    return masked
 
 
 def without_verdicts(transcript: Transcript, steps: Collection[int]) -> Transcript:

@@ -400,13 +400,16 @@ def judged(word: str) -> str:
 
 def test_right_steps_per_wrong_one():
     rows = [labelled(planted) for planted in PLANTED]
-    wrong = sum(row.label != NO_ERROR for row in rows)
     steps = [(row.id, step) for row in rows for step in range(len(row.steps) if row.label == NO_ERROR else row.label)]
     masked = verdicts_to_mask(rows, 0.5)
     assert masked < set(steps)
-    assert len(steps) - len(masked) == round(0.5 * wrong)
     assert verdicts_to_mask(reversed(rows), 0.5) == masked
-    assert not verdicts_to_mask(rows, 1000)
+    for place in range(max(len(row.steps) for row in rows)):
+        wrong = sum(row.label == place for row in rows)
+        kept = [step for step in steps if step[1] == place and step not in masked]
+        assert len(kept) == round(0.5 * wrong), "as many as are wrong at the same place, or it would tell them apart"
+    everywhere = {row.label for row in rows}
+    assert {place for _, place in verdicts_to_mask(rows, 1000)}.isdisjoint(everywhere)
 
 
 def test_labels_in_the_place_of_verdicts_are_for_one_style():
