@@ -176,7 +176,7 @@ async def test_10_a_block_closed_at_the_end_of_the_text_runs(local_sandbox: Sand
     ("top", "score"),
     [
         ({"Yes": -0.5, "No": -1.5}, 0.7310585786300049),
-        ({"Yes": -0.5}, 1.0),
+        ({"Yes": -0.5, "Maybe": -1.0}, 1.0),
         ({"No": -3.0, "1": -0.1}, 0.0),
         ({" yes": -1.0, "YES": -1.0, "no": -1.0, "maybe": -0.1}, 2 / 3),
         ({"Yeah": -0.1, "7": -0.2}, None),
