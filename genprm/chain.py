@@ -163,8 +163,7 @@ class Chain:
             if word in mass:
                 mass[word] += math.exp(logprob)
         yes, no = mass.values()
-        [(_, only), *further] = completion.tokens[0].top.items()
-        if yes + no > 0 and not further and only < math.log(SURE_ALONE):
+        if len(completion.tokens[0].top) == 1 and 0 < yes + no < SURE_ALONE:
             return Reading(None, ParseStatus.NO_LOGPROBS)  # the server tells of what was drawn, and of nothing else
         return (
             Reading(yes / (yes + no), ParseStatus.OK) if yes + no > 0 else Reading(None, ParseStatus.NO_VERDICT_TOKEN)
