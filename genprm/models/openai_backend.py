@@ -36,8 +36,8 @@ WARN_AFTER = 3.0
 REQUEST_DEADLINE = 600.0
 """Seconds for one request."""
 IN_FLIGHT = 64
-ENDS = ("stop", "length", "eos", "eos_token", "stop_sequence")
-"""How servers call the end of a completion that was not given up."""
+GIVEN_UP = (None, "abort", "error", "cancelled", "content_filter")
+"""How servers call the end of a completion that was not to end there."""
 COMES_BACK = (408, 429, 502, 503, 504)
 """Statuses of a server, or of what stands before it, that will serve the same request later."""
 GONE = (502, 503, 504)
@@ -138,7 +138,7 @@ class OpenAIModel(ModelBackend):
 
     def _completion(self, choice: dict[str, Any], usage: dict[str, Any], prompt: str, n: int) -> Completion:
         text, ended = as_text(choice["text"]), choice["finish_reason"]
-        if ended not in ENDS:
+        if ended in GIVEN_UP:
             raise ValueError(f"finish_reason is {ended!r}: it was given up")
         counted = usage.get("completion_tokens")  # not every server counts
         return Completion(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from genprm.models.base import Completion, Sampling
+from genprm.models.base import Completion, FinishReason, Sampling
 from genprm.models.scripted import Rule, ScriptedModel
 from tests.http_peer import Answer, http_peer
 
@@ -75,4 +75,5 @@ def choice(place: int, said: Completion) -> dict[str, Any]:
         "token_logprobs": [token.logprob for token in said.tokens],
         "top_logprobs": [dict(token.top) for token in said.tokens],
     }
-    return {"index": place, "text": said.text, "finish_reason": said.finish_reason.value, "logprobs": tokens}
+    ended = "length" if said.finish_reason is FinishReason.LENGTH else "stop"
+    return {"index": place, "text": said.text, "finish_reason": ended, "logprobs": tokens}
