@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from genprm.errors import ConfigError
 from genprm.plotting import picture
 from genprm.records import OutputRow, Verification, judged_steps
+from genprm.sigmoid import sigmoid
 
 BINS = 10
 EDGE = 1e-6
@@ -107,7 +108,7 @@ def _filled(bins: Sequence[Bin]) -> list[tuple[Bin, float, float]]:
 def scaled(score: float, temperature: float) -> float:
     """The score after its logit is divided by a temperature. 0.5 stays where it is: no verdict changes."""
     score = min(max(score, EDGE), 1 - EDGE)
-    return 1 / (1 + math.exp(min(-math.log(score / (1 - score)) / temperature, 700.0)))
+    return sigmoid(math.log(score / (1 - score)) / temperature)
 
 
 def fit_temperature(found: Sequence[Point]) -> float:

@@ -18,6 +18,7 @@ from genprm.budget import Budget
 from genprm.errors import ModelUnavailableError
 from genprm.models.base import HEARD, Completion, Heard, Message, ModelBackend, Sampling
 from genprm.records import ParseStatus, Segment, Usage
+from genprm.sigmoid import sigmoid
 from sandbox import RunResult, SandboxTimeoutError, Session
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class Chain:
         if not (self._model.is_token(good) and self._model.is_token(bad)):
             likely, unlikely = await self._in_time(self._model.score(prompt, [good, bad]))
             self._calls += 1
-            return Reading(1 / (1 + math.exp(min(unlikely - likely, 700.0))), ParseStatus.OK)
+            return Reading(sigmoid(likely - unlikely), ParseStatus.OK)
         completion = await self._complete(prompt, (), 1, TOP_LOGPROBS)
         if not completion.tokens:
             wrote = completion.text or completion.completion_tokens  # not every server counts

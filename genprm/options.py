@@ -22,11 +22,8 @@ from genprm.styles.execution import OutputFormat
 from genprm.styles.known import prm_format, style_warning
 from genprm.styles.thinkprm import MAX_ROUNDS
 from genprm.verifier import AsyncVerifier
-from genprm.votes import VotePlan
+from genprm.votes import SURE, VotePlan
 from sandbox import Limits, Sandbox
-
-SURE = 0.9
-"""How sure a cheap style must be, unless somebody says otherwise."""
 
 
 class Backend(str, Enum):

@@ -23,7 +23,7 @@ from genprm.priority import PrioritySlots
 from genprm.records import MAX_STEPS, NO_ERROR, FailedRow, OutputRow, Solution, Verification
 from genprm.styles import GenPRM, Style
 from genprm.tasks import gather_all, map_unordered
-from genprm.votes import VotePlan, is_sure, steps_in_doubt
+from genprm.votes import SURE, VotePlan, is_sure, steps_in_doubt
 from genprm.watch import Watch
 from sandbox import Limits, Sandbox, SandboxError, SandboxUnavailableError
 
@@ -61,7 +61,7 @@ class AsyncVerifier:
         aggregate: Aggregate | None = None,
         stop_at_first_error: bool = False,
         cheap: Style | None = None,
-        sure: float = 0.9,
+        sure: float = SURE,
         in_flight: int | None = None,
     ) -> None:
         self.model = model

@@ -18,6 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from genprm.aggregate import Aggregate, ChainVotes, first_error_by_majority, first_error_by_mean
 from genprm.records import StepVerification, StepVote, StopReason, Verdict, WholeVerification, judged_steps
 
+MOST, CONFIDENCE = 8, 0.97
+"""Of adaptive votes, unless somebody says otherwise: how many at most, and how sure their outcome must be."""
+SURE = 0.9
+"""How sure a cheap style must be, unless somebody says otherwise."""
 PRIOR = 0.3
 """Both parameters of the beta prior: chains mostly agree on a step (under 1), and now and then they do not."""
 
@@ -35,7 +39,7 @@ class VotePlan(BaseModel):
     """Votes drawn at once, at the start."""
     most: int = Field(default=1, ge=1)
     """Votes drawn in the end, where the outcome stays open."""
-    confidence: float = Field(default=0.97, gt=0.5, le=1)
+    confidence: float = Field(default=CONFIDENCE, gt=0.5, le=1)
     """Probability with which the first error must be that of all ``most`` votes, for drawing to stop."""
 
     @model_validator(mode="after")
@@ -50,7 +54,7 @@ class VotePlan(BaseModel):
         return cls(first=votes, most=votes)
 
     @classmethod
-    def adaptive(cls, most: int = 8, confidence: float = 0.97) -> VotePlan:
+    def adaptive(cls, most: int = MOST, confidence: float = CONFIDENCE) -> VotePlan:
         """One at first, up to ``most``."""
         return cls(first=1, most=most, confidence=confidence)
 

@@ -23,19 +23,17 @@ from rich.table import Table
 from genprm.aggregate import Aggregate
 from genprm.budget import Budget
 from genprm.errors import ConfigError, GenprmError, InputError, OutputError
-from genprm.options import SURE, Backend, RunOptions
+from genprm.options import Backend, RunOptions
 from genprm.plotting import check_picture
 from genprm.styles import STYLES, History, PRMFormat
 from genprm.styles.execution import OutputFormat
-from genprm.votes import VotePlan
+from genprm.votes import CONFIDENCE, MOST, SURE, VotePlan
 from sandbox import SandboxError
 
 T = TypeVar("T")
 EXIT_UNSCORED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-MAX_VOTES, CONFIDENCE = 8, 0.97
-"""Of adaptive votes, unless somebody says otherwise."""
 
 
 def say(line: str) -> None:
@@ -154,7 +152,7 @@ def run_options(
     rounds: Rounds = 1,
     prm_format: PRMFormatOption = None,
     votes: Votes = "1",
-    max_votes: MaxVotes = MAX_VOTES,
+    max_votes: MaxVotes = MOST,
     confidence: Confidence = CONFIDENCE,
     aggregate: AggregateOption = None,
     stop_at_first_error: StopAtError = False,
@@ -196,7 +194,7 @@ def run_options(
 
 
 def _vote_plan(votes: str, most: int, confidence: float) -> VotePlan:
-    if votes != "auto" and (most, confidence) != (MAX_VOTES, CONFIDENCE):
+    if votes != "auto" and (most, confidence) != (MOST, CONFIDENCE):
         raise ConfigError("--max-votes and --confidence go with --votes auto only")
     if votes == "auto":
         if most < 2:

@@ -44,7 +44,6 @@ from genprm.serve.middleware import CLIENT_GONE, ENDING, INTERNAL, RequestMiddle
 from genprm.tasks import gather_all
 from genprm.verifier import AsyncVerifier
 from genprm.viewer.pages import add_static, live_router
-from genprm.votes import VotePlan
 from sandbox import SandboxUnavailableError
 
 T = TypeVar("T")
@@ -184,7 +183,7 @@ class Service:
         self._check(row)
         if not row.stream:
             with self._admission.admit(1):
-                found = await _while_connected(request, self._in_time(row, self._one(row, row.plan)))
+                found = await _while_connected(request, self._one(row, row))
             return Response(found.model_dump_json(), media_type="application/json")
         place = ExitStack()
         place.enter_context(self._admission.admit(1))
@@ -193,7 +192,7 @@ class Service:
         async def work() -> None:
             with place:
                 try:
-                    found = await self._in_time(row, self._one(row, row.plan, stream))
+                    found = await self._one(row, row, stream)
                 except Exception as error:  # noqa: BLE001 - the status is sent already: it is told in the stream
                     status, fault = _fault(error)
                     log("failed", id=request.state.request_id, status=status, error=_described(error))
@@ -243,27 +242,30 @@ class Service:
         try:
             async with asyncio.timeout(seconds) as limit:
                 return await work
-        except ConfigError:
-            raise
-        except Exception as failure:
-            self.metrics.failed.inc()
-            if isinstance(failure, TimeoutError) and limit.expired():
+        except TimeoutError:
+            if limit.expired():
                 if self._model.away:
-                    error = ModelUnavailableError(f"{self._model.name}: no answer within {seconds:g} s")
-                    self._gone = time.monotonic(), _described(error)
-                    raise error from None
+                    raise ModelUnavailableError(f"{self._model.name}: no answer within {seconds:g} s") from None
                 kind = OwnDeadlineError if seconds == wanted.deadline_seconds else DeadlineError
                 raise kind(f"not done in {seconds:g} s") from None
             raise
 
-    async def _one(self, solution: Solution, plan: VotePlan | None, watch: Stream | None = None) -> Verification:
-        """Verify a row that has a place."""
-        async with self._admission.work():
-            try:
-                found = await self._verifier.verify_solution(solution, votes=plan, watch=watch)
-            except (ModelUnavailableError, SandboxUnavailableError) as error:
+    async def _one(self, wanted: Wanted, solution: Solution, watch: Stream | None = None) -> Verification:
+        """Verify a row that has a place, in time, and note how it ends."""
+
+        async def work() -> Verification:
+            async with self._admission.work():
+                return await self._verifier.verify_solution(solution, votes=wanted.plan, watch=watch)
+
+        try:
+            found = await self._in_time(wanted, work())
+        except ConfigError:
+            raise  # nothing was tried
+        except Exception as error:
+            self.metrics.failed.inc()
+            if isinstance(error, ModelUnavailableError | SandboxUnavailableError):
                 self._gone = time.monotonic(), _described(error)
-                raise
+            raise
         self._gone = None
         self.metrics.count(found)
         return found
@@ -271,7 +273,7 @@ class Service:
     async def _scores(self, rows: Sequence[Solution], wanted: Wanted) -> tuple[Score, ...]:
         async def one(row: Solution) -> Score:
             try:
-                found = await self._in_time(wanted, self._one(row, wanted.plan))
+                found = await self._one(wanted, row)
             except (VerificationError, DeadlineError) as error:
                 return Score(id=row.id, score=None, first_error=None, steps=None, error=str(error))
             except (ModelUnavailableError, SandboxUnavailableError, ConfigError):

@@ -333,24 +333,26 @@ async def test_judgements(peer, tiny_model: Path, reply, score: float | None, st
     await model.close()
 
 
+async def is_refused(url: str, tiny_model: Path, why: str) -> None:
+    """What the server answers is no completion."""
+    model = await connect(url, tiny_model)
+    with pytest.raises(ModelError, match=why):
+        await model.complete("p", stop=(), max_tokens=1, logprobs=20, sampling=Sampling())
+    await model.close()
+
+
 @pytest.mark.parametrize("finish", ["abort", "error", None])
 async def test_a_completion_that_was_given_up_is_none(peer, tiny_model: Path, finish: str):
     state, url = peer
     state.answers = [answer("half of an analys", finish=finish)]
-    model = await connect(url, tiny_model)
-    with pytest.raises(ModelError, match=f"finish_reason is {finish!r}"):
-        await model.complete("p", stop=(), max_tokens=9, sampling=Sampling())
-    await model.close()
+    await is_refused(url, tiny_model, f"finish_reason is {finish!r}")
 
 
 @pytest.mark.parametrize("value", [1000.0, math.nan])
 async def test_what_is_no_probability_is_no_completion(peer, tiny_model: Path, value: float):
     state, url = peer
     state.answers = [answer("Y", {"tokens": ["Y"], "token_logprobs": [value], "top_logprobs": [{"Y": value, "N": -1}]})]
-    model = await connect(url, tiny_model)
-    with pytest.raises(ModelError, match="log-probability of 'Y'"):
-        await model.complete("p", stop=(), max_tokens=1, logprobs=20, sampling=Sampling())
-    await model.close()
+    await is_refused(url, tiny_model, "log-probability of 'Y'")
 
 
 async def test_half_a_character_is_replaced(peer, tiny_model: Path):
@@ -403,10 +405,7 @@ async def test_one_row_that_fails_makes_no_other_one_unavailable(peer, tiny_mode
 async def test_more_names_than_values_are_no_completion(peer, tiny_model: Path):
     state, url = peer
     state.answers = [answer("Y", {"tokens": ["Y", "N"], "token_logprobs": [-0.2]})]
-    model = await connect(url, tiny_model)
-    with pytest.raises(ModelError, match="not a completion"):
-        await model.complete("p", stop=(), max_tokens=1, logprobs=20, sampling=Sampling())
-    await model.close()
+    await is_refused(url, tiny_model, "not a completion")
 
 
 async def test_a_truncated_chain_is_no_verdict(peer, tiny_model: Path):
