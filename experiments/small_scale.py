@@ -1,11 +1,12 @@
 """The papers' claim at our size: does a verifier that reasons and runs code need less data than one that does not?
 
-    python -m experiments.small_scale DATA -o RUN [--sizes 90 280 880] [--rows 100] [--votes 1 4]
+    python -m experiments.small_scale DATA -o RUN [--sizes 90 280] [--rows 100] [--votes 8] [--vllm PYTHON]
 
-The same base, SmolLM2-135M-Instruct, and the same solutions, those of `experiments.embedded`, which makes them if RUN
-has none. At each size there are five verifiers: generative with code, the same without execution, the same
-without code, direct (Yes or No at once), and discriminative (+ or -). Each is measured on held-out planted errors, on
-ProcessBench's GSM8K rows and on MR-GSM8K, at 0.5 and at the threshold that is best on the planted ones.
+The same base, SmolLM2-135M-Instruct, and the same solutions, those of `experiments.embedded`: all of them, where RUN's
+own adapters are measured, and fewer. At each size there are three verifiers: generative with code, direct (Yes or No at
+once), and discriminative (+ or -); with all the data also the generative one without execution, without code, and
+with several votes. Each is measured on held-out planted errors, on ProcessBench's GSM8K rows and on MR-GSM8K, at 0.5
+and at the threshold that is best on the planted ones. What RUN lacks is made first.
 
 RUN/small-scale holds the runs, results.json, a plot per file and README.md, a table. Finished parts are not done again.
 """
@@ -16,20 +17,27 @@ import argparse
 import json
 import random
 from collections.abc import Sequence
+from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from experiments.embedded import KINDS as TRAINED
 from experiments.embedded import RECIPE, make_data
 from experiments.manifest import Manifest
+from experiments.serving import served
+from genprm.aggregate import ChainVotes, combine_chains
 from genprm.batch import read_results
 from genprm.evaluation import SubsetResult, evaluate_subset
 from genprm.plotting import picture
+from genprm.records import OutputRow, Solution, Usage, Verification
+from genprm.rows import read_solutions
 from genprm.threshold import fit_threshold, outcome_at
 from genprm.train.folder import fingerprint
 
-SIZES = (90, 280, 880)
-"""Conversations: 1, 3 and 10 times as many."""
+SIZES = (90, 280)
+"""Conversations, beside all 880 or so: 1, 3 and 10 times as many."""
+VOTES = (1, 4, 8)
 BUDGET = ("--step-tokens", "320", "--analysis-tokens", "160")
 HELD_OUT = "planted"
 SEED = 0
@@ -43,16 +51,18 @@ class Kind(NamedTuple):
     trained_as: str
     """Whose adapter it uses: a kind of `experiments.embedded`."""
     verifying: tuple[str, ...]
+    is_ablation: bool = False
+    """Made at test time, with the adapter that is trained on all the data."""
 
 
+GENERATIVE = Kind("generative, code", "genprm", BUDGET)
 KINDS = (
-    Kind("generative, code", "genprm", BUDGET),
-    Kind("generative, code not run", "genprm", (*BUDGET, "--no-execute")),
-    Kind("generative, no code", "genprm", (*BUDGET, "--no-code")),
+    GENERATIVE,
+    Kind("generative, code not run", "genprm", (*BUDGET, "--no-execute"), is_ablation=True),
+    Kind("generative, no code", "genprm", (*BUDGET, "--no-code"), is_ablation=True),
     Kind("direct", "direct", ("--style", "direct")),
     Kind("discriminative", "signs", ("--style", "discriminative", "--prm-format", "rlhflow")),
 )
-"""The two ablations of the generative one are made at test time, with the same adapter."""
 
 
 class Cell(NamedTuple):
@@ -72,11 +82,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="beside all of the data")
     parser.add_argument("--rows", type=int, default=100, help="of each file")
     parser.add_argument(
-        "--votes", type=int, nargs="*", default=[1, 4], help="of the generative one at the largest size"
+        "--votes", type=int, choices=VOTES, default=max(VOTES), help="of the generative one with all the data"
     )
+    parser.add_argument("--vllm", type=Path, metavar="PYTHON", help="serve the generative ones with this Python's vLLM")
     chosen = parser.parse_args()
     run: Path = chosen.output
     place = run / "small-scale"
@@ -89,35 +100,76 @@ def main() -> None:
         "mr-gsm8k": chosen.data / "mr_gsm8k_dev" / "mr_gsm8k.jsonl",
     }
     manifest.inputs([str(fitting), *map(str, files.values())])
+    adapters = {
+        (size, kind): adapter
+        for size, rows, folder in sized(fitting, chosen.sizes, run, place)
+        for kind, adapter in trained(manifest, rows, folder).items()
+    }
+    whole = max(size for size, _ in adapters)
     cells: list[Cell] = []
+    for size, kind in adapters:
+        with_votes = chosen.votes if kind is GENERATIVE and size == whole else 1
+        if size == whole or not kind.is_ablation:
+            found = verified(
+                manifest, place, kind, size, adapters[size, kind], files, chosen.rows, with_votes, chosen.vllm
+            )
+            for votes in VOTES:
+                if votes <= with_votes:
+                    cells += measured(kind, size, votes, found)
+            report(place, cells)
+
+
+def sized(fitting: Path, sizes: Sequence[int], run: Path, place: Path) -> list[tuple[int, Path, Path]]:
+    """How many conversations, their file, and the folder of the adapters trained on them; all of them last."""
     records = fitting.read_text().splitlines(keepends=True)
+    count = len(records)
     random.Random(SEED).shuffle(records)  # they come by where they are from
-    mark = fingerprint(str(fitting))[:8]
-    for size in sorted(chosen.sizes):
-        rows = place / f"{size}-{mark}.jsonl"
+    parts = []
+    for size in sorted(sizes):
+        folder = place / f"{size}-{fingerprint(str(fitting))[:8]}"
+        folder.mkdir(exist_ok=True)
+        rows = folder / "rows.jsonl"
         rows.write_text("".join(records[:size]))
-        for kind in KINDS:
-            adapter = place / f"{kind.trained_as}-{size}-{mark}"
-            if not (adapter / "README.md").exists():
-                manifest.genprm("train", *TRAINED[kind.trained_as], rows, "-o", adapter, *RECIPE)
-            largest = kind is KINDS[0] and size == max(chosen.sizes)
-            for votes in chosen.votes if largest else chosen.votes[:1]:
-                cells += measured(manifest, place, kind, size, adapter, files, chosen.rows, votes)
-                report(place, cells)
+        parts.append((size, rows, folder))
+    return [*parts, (count, fitting, run)]
 
 
-def measured(
-    manifest: Manifest, place: Path, kind: Kind, size: int, adapter: Path, files: dict[str, Path], rows: int, votes: int
-) -> list[Cell]:
-    """Verify all files, and measure at the threshold that is best on the held-out one."""
-    found = {}
-    for name, file in files.items():
-        words = kind.name.replace(",", "").split()
-        output = place / "-".join([*words, adapter.name.rpartition("-")[2], str(size), name, f"{rows}-{votes}"])
-        if not (output / "rows.jsonl").exists():
-            given = ("--adapter", adapter, "--votes", votes, "--limit", rows, "--json", output.with_suffix(".json"))
-            manifest.genprm("eval", "processbench", file, *kind.verifying, *given, "-o", output)
-        found[name] = list(read_results(output / "rows.jsonl"))
+def trained(manifest: Manifest, rows: Path, folder: Path) -> dict[Kind, Path]:
+    """Every verifier's adapter; those that are not there are trained."""
+    for name in dict.fromkeys(kind.trained_as for kind in KINDS):
+        if not (folder / name / "README.md").exists():
+            manifest.genprm("train", *TRAINED[name], rows, "-o", folder / name, *RECIPE)
+    return {kind: folder / kind.trained_as for kind in KINDS}
+
+
+def verified(
+    manifest: Manifest,
+    place: Path,
+    kind: Kind,
+    size: int,
+    adapter: Path,
+    files: dict[str, Path],
+    rows: int,
+    votes: int,
+    vllm: Path | None,
+) -> dict[str, list[OutputRow]]:
+    """All files' rows; those that are not there are verified."""
+    # The adapter's mark, so that what was found with another one is not taken for this.
+    mark = fingerprint(str(adapter / "adapter_model.safetensors"))[:8]
+    folder = place / "-".join([*kind.name.replace(",", "").split(), str(size), mark, f"{rows}x{votes}"])
+    results = folder / "rows.jsonl"
+    if not results.exists():
+        server = vllm if kind.trained_as == GENERATIVE.trained_as else None
+        with served(server, adapter) if server else nullcontext(("--adapter", adapter)) as model:
+            how = (*kind.verifying, *model, "--votes", votes, "--limit", rows, "-o", folder)
+            manifest.genprm("eval", "processbench", *files.values(), *how)
+    found = iter(read_results(results))
+    return {name: list(islice(found, len(read_solutions(str(file), rows)))) for name, file in files.items()}
+
+
+def measured(kind: Kind, size: int, votes: int, found: dict[str, list[OutputRow]]) -> list[Cell]:
+    """The figures of all files, also at the threshold that is best on the held-out one."""
+    found = {name: [first_votes(row, votes) for row in rows] for name, rows in found.items()}
     threshold = fit_threshold(found[HELD_OUT])
     return [
         Cell(
@@ -129,10 +181,23 @@ def measured(
     ]  # fmt: skip
 
 
+def first_votes(row: OutputRow, votes: int) -> OutputRow:
+    """The row as its first chains alone would have had it; what it cost, in proportion."""
+    if not isinstance(row, Verification) or votes == row.votes:
+        return row
+    share = row.usage.completion_tokens // row.votes
+    chains = [
+        ChainVotes(tuple(step.votes[index] for step in row.steps), Usage(completion_tokens=share))
+        for index in range(votes)
+    ]
+    solution = Solution(id=row.id, problem=row.problem, steps=row.solution, label=row.label, generator=row.generator)
+    return combine_chains(solution, chains, row.model, row.style)
+
+
 def report(place: Path, cells: Sequence[Cell]) -> None:
     """Write what is known so far: figures, plots, and a page with a table."""
     as_json = [
-        cell._replace(at_half=cell.at_half.model_dump(), at_threshold=cell.at_threshold.model_dump())._asdict()
+        {**cell._asdict(), "at_half": cell.at_half.model_dump(), "at_threshold": cell.at_threshold.model_dump()}
         for cell in cells
     ]
     (place / "results.json").write_text(json.dumps(as_json, indent=1) + "\n")

@@ -1,0 +1,95 @@
+"""A trained adapter behind vLLM while it is measured: on a CPU, many chains at once cost little more than a few.
+
+vLLM runs an adapter beside its base at a fifth of the speed that both have as one model, so they are merged.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from genprm.models.chat import load_tokenizer
+from genprm.models.embedded import embedded_folder
+
+START_SECONDS = 400
+CONTEXT = 3072
+OPTIONS = (
+    "--enforce-eager", "--max-model-len", CONTEXT, "--max-logprobs", 20, "--max-num-seqs", 128,
+    "--block-size", 32,  # a turn's end is computed anew with each turn behind it
+    "--no-enable-chunked-prefill",  # vLLM 0.32 on a CPU fails at a chunk of a request that has a seed
+    "--gpu-memory-utilization", 0.2,
+)  # fmt: skip
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "3", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+
+
+@contextmanager
+def served(python: Path, adapter: Path) -> Iterator[tuple[str, ...]]:
+    """The embedded model with ``adapter``, in bfloat16; gives the options by which `genprm` reaches it.
+
+    Args:
+        python: the Python that has vLLM.
+        adapter: the folder of a LoRA adapter.
+
+    Raises:
+        RuntimeError: vLLM does not come up.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="genprm-merged-"))
+    try:
+        merge(adapter, folder)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [
+            python, "-m", "vllm.entrypoints.openai.api_server", "--port", port, "--model", folder,
+            "--served-model-name", adapter.name, *OPTIONS,
+        ]  # fmt: skip
+        log = folder / "vllm.log"
+        with open(log, "wb") as lines:
+            process = subprocess.Popen(
+                list(map(str, command)), stdout=lines, stderr=lines, env={**os.environ, **ENVIRONMENT},
+                start_new_session=True,
+            )  # fmt: skip
+        try:
+            url = f"http://127.0.0.1:{port}/v1"
+            _wait(process, url, log)
+            yield ("--base-url", url, "--model", adapter.name, "--tokenizer", str(folder))
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    finally:
+        shutil.rmtree(folder)
+
+
+def merge(adapter: Path, folder: Path) -> None:
+    """Write the embedded model with ``adapter`` merged into its weights."""
+    base = str(embedded_folder())
+    network: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    merged = PeftModel.from_pretrained(network, str(adapter)).merge_and_unload()
+    merged.to(torch.bfloat16).save_pretrained(folder)
+    load_tokenizer(base).save_pretrained(folder)
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/models", timeout=2).status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.5)
+    raise RuntimeError(f"vLLM does not come up: {log.read_text(errors='replace')[-2000:]}")
