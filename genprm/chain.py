@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sandbox import Sandbox
 
 T = TypeVar("T")
+UNBOUNDED_TEXT = 8192
+"""Tokens of a text that the budget does not bound (ThinkPRM, section 4.1)."""
 Shown = Callable[[int, Segment], None]
 """Gets a step's index and a part of its rationale."""
 
@@ -113,6 +115,11 @@ class Chain:
         """Tokens that the model may still write for this solution."""
         most = self.budget.chain_tokens
         return sys.maxsize if most is None else max(0, most - self._completion_tokens)
+
+    @property
+    def text_tokens(self) -> int:
+        """The same for a style whose chain is one text, which has an end also where the budget names none."""
+        return UNBOUNDED_TEXT if self.budget.chain_tokens is None else self.tokens_left
 
     @property
     def usage(self) -> Usage:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
@@ -69,7 +70,7 @@ class AsyncVerifier:
         self.budget = budget or Budget()
         self.sandbox = sandbox
         self._sampling = sampling or Sampling()
-        self._plan = votes or VotePlan()
+        self.votes = votes or VotePlan()
         self._aggregate = aggregate
         self._cheap = cheap
         self._sure = sure
@@ -78,7 +79,7 @@ class AsyncVerifier:
         self._chains = asyncio.Semaphore(in_flight or model.concurrency)
         # Chains that wait for each other need no slot: with twice as many of them, no slot is idle.
         waiting = 2 if stop_at_first_error else 1
-        self.rows_at_once = max(1, -(-waiting * (in_flight or model.concurrency) // self._plan.first))
+        self.rows_at_once = max(1, -(-waiting * (in_flight or model.concurrency) // self.votes.first))
 
     @classmethod
     async def from_pretrained(
@@ -100,6 +101,7 @@ class AsyncVerifier:
         from genprm.models.embedded import EMBEDDED, NO_ADAPTER, shipped_adapter
         from genprm.models.transformers_backend import TransformersModel
         from genprm.styles.examples import worked_example
+        from genprm.styles.known import style_warning
 
         name = model or EMBEDDED
         style = options.setdefault("style", None)
@@ -113,10 +115,13 @@ class AsyncVerifier:
         await box.start()
         try:
             backend = await asyncio.to_thread(TransformersModel.load, name, adapter)
-            return cls(backend, box, **options)
+            made = cls(backend, box, **options)
         except BaseException:
             await box.close()
             raise
+        if name != EMBEDDED and adapter is None and (warning := style_warning(name, made.style.name)):
+            warnings.warn(warning.removeprefix("warning: "), stacklevel=2)
+        return made
 
     async def __aenter__(self) -> AsyncVerifier:
         return self
@@ -178,7 +183,7 @@ class AsyncVerifier:
             raise ConfigError(f"votes is {votes}: expected at least 1")
         if len(solution.steps) > MAX_STEPS:
             raise VerificationError(f"{len(solution.steps)} steps: at most {MAX_STEPS} can be verified")
-        plan = VotePlan.fixed(votes) if isinstance(votes, int) else votes or self._plan
+        plan = VotePlan.fixed(votes) if isinstance(votes, int) else votes or self.votes
         chains: list[OpenChain] = []
         try:
             async with self._kernels_for(plan):

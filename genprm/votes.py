@@ -48,6 +48,11 @@ class VotePlan(BaseModel):
             raise ValueError(f"first ({self.first}) is more than most ({self.most})")
         return self
 
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether the outcome decides how many are drawn."""
+        return self.first < self.most
+
     @classmethod
     def fixed(cls, votes: int) -> VotePlan:
         """Exactly so many."""

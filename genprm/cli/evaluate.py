@@ -54,7 +54,8 @@ def processbench(
 ) -> None:
     """First-error F1 on ProcessBench's files, or others like them.
 
-    Exit status 0: every row has a settled answer. 1: some have none (they count as wrong). 2: nothing was done.
+    Exit status 0: every row has a settled answer. 1: some have none (they count as wrong). 2: it could not begin, or
+    not go on.
     """
     counts: dict[str, int] = {}
     with shared.refusing():
@@ -89,7 +90,7 @@ def bon(
 ) -> None:
     """Best of N on fixed pools of candidate solutions, beside other PRMs' scores where the pools have them.
 
-    Exit status 0: every candidate has a score. 1: this verifier has none for some. 2: nothing was done.
+    Exit status 0: every candidate has a score. 1: this verifier has none for some. 2: it could not begin, or not go on.
     """
     with shared.refusing():
         shared.check_targets(files, json)

@@ -34,7 +34,11 @@ from genprm.search.reset import chunk_reset
 from genprm.search.select import Reduce, Rule
 from genprm.styles import STYLES
 
-search_app = typer.Typer(no_args_is_help=True, help="Find right answers with a verifier's help.")
+search_app = typer.Typer(
+    no_args_is_help=True,
+    help="Find right answers with a verifier's help.\n\n"
+    "Exit status 0: every problem has an answer. 1: some failed. 2: it could not begin, or not go on.",
+)
 Problems = Annotated[str, typer.Argument(help="Problems {id, problem, answer}: a file, - for stdin, or a dataset id.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="JSONL of results.")]
 Json = Annotated[Path | None, typer.Option(help="Write the figures as JSON.")]
@@ -207,7 +211,6 @@ def _run(
     plot: Path | None,
     limit: int | None,
 ) -> None:
-    """Exit status 0: every problem has an answer. 1: some failed. 2: nothing was done."""
     with shared.refusing():
         require("data", ("math_verify", "pebble"))
         shared.check_targets([problems], output, json, plot=plot)

@@ -21,7 +21,7 @@ from genprm.serve import LIBRARIES
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PATIENCE = 60.0
 """Seconds for which a model's server that is gone is asked again: who waits for an answer is to hear of it."""
-serve_app = typer.Typer(help="Verify over HTTP.", invoke_without_command=True)
+serve_app = typer.Typer(invoke_without_command=True)
 
 
 @serve_app.callback()

@@ -29,7 +29,8 @@ def verify(
 ) -> None:
     """Verify solutions step by step.
 
-    Exit status 0: every step has a verdict. 1: some have none, or some solutions failed. 2: nothing was done.
+    Exit status 0: every step has a verdict. 1: some have none, or some solutions failed. 2: it could not begin, or not
+    go on.
     """
     target = None if output in (None, "-") else Path(str(output))
     with shared.refusing():

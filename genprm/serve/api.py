@@ -34,17 +34,17 @@ class Wanted(BaseModel):
     """How a request wants its rows to be verified."""
 
     votes: Votes | None = None
-    """Chains per solution; ``auto``: only as many as the outcome needs. Default: what the server was started with."""
+    """Chains per solution; ``auto``: only as many as the outcome needs, by the server's own ``--max-votes`` if it was
+    started with ``auto``. Default: what the server was started with."""
     deadline_seconds: float | None = Field(default=None, ge=1, allow_inf_nan=False)
     """Seconds after which the request is given up; the server has a longest one of its own."""
     model: Text | None = None
     """Must be the model that is served, if given."""
 
-    @property
-    def plan(self) -> VotePlan | None:
-        """The votes as the verifier takes them."""
-        if self.votes is None:
-            return None
+    def plan(self, served: VotePlan) -> VotePlan:
+        """The votes as the verifier takes them, where the server was started with ``served``."""
+        if self.votes is None or (self.votes == "auto" and served.is_adaptive):
+            return served
         return VotePlan.adaptive() if self.votes == "auto" else VotePlan.fixed(self.votes)
 
 

@@ -255,7 +255,9 @@ class Service:
 
         async def work() -> Verification:
             async with self._admission.work():
-                return await self._verifier.verify_solution(solution, votes=wanted.plan, watch=watch)
+                return await self._verifier.verify_solution(
+                    solution, votes=wanted.plan(self._verifier.votes), watch=watch
+                )
 
         try:
             found = await self._in_time(wanted, work())

@@ -15,8 +15,6 @@ from genprm.models.base import FinishReason, Message
 from genprm.records import NO_ERROR, ParseStatus, Segment, SegmentKind, Solution, StepVote, StopReason
 from genprm.styles.base import Style
 
-CHAIN_TOKENS = 8192
-"""Tokens of one chain where the budget names none."""
 INDEX_TOKENS = 6
 FORCED = "\n\nIndex of the first wrong paragraph (-1 if there is none): $\\boxed{"
 _BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
@@ -47,7 +45,7 @@ class Judge(Style):
     async def verify(self, chain: Chain, solution: Solution, first: int = 0) -> AsyncGenerator[StepVote, None]:
         messages: list[Message] = [{"role": "user", "content": asked(solution.problem, solution.steps)}]
         prompt = chain.render(messages, "")
-        written = await chain.write(prompt, (), min(chain.tokens_left, CHAIN_TOKENS))
+        written = await chain.write(prompt, (), chain.text_tokens)
         text, stop_reason = written.text, StopReason.JUDGED
         cut = written.finish_reason is FinishReason.LENGTH
         if cut or not _BOXED.search(text):  # a box on the way is no verdict

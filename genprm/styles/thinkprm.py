@@ -21,8 +21,6 @@ from genprm.styles.base import Style
 START = "Let's verify step by step:"
 QUESTION = "Is the solution correct?"
 THOUGHT_END = "</think>"
-CHAIN_TOKENS = 8192
-"""Tokens of one chain where the budget names none (section 4.1)."""
 TRIGGERS = ("Let me double check", "Let's verify again", "Did I miss something?")
 """What the second, third and fourth round begin with; one phrase again and again would be copied by the model."""
 MAX_ROUNDS = 1 + len(TRIGGERS)
@@ -66,7 +64,7 @@ class ThinkPRM(Style):
         prompt = header + ("" if header.endswith("\n") else "\n") + START
         text, stop_reason = "", StopReason.JUDGED
         for begin in ("", *TRIGGERS[: self._rounds - 1]):
-            left = min(chain.tokens_left, CHAIN_TOKENS)
+            left = chain.text_tokens
             if left <= 0:
                 stop_reason = StopReason.TOKEN_BUDGET
                 break

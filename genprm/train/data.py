@@ -10,7 +10,7 @@ from genprm.errors import InputError
 from genprm.records import NO_ERROR
 from genprm.train.tokens import Example
 
-DATA = "train.jsonl"
+DATA, LABELLED = "train.jsonl", "labelled.jsonl"
 
 
 class TrainingData(NamedTuple):
@@ -34,8 +34,11 @@ class TrainingData(NamedTuple):
 
 
 def data_file(path: str) -> str:
-    """The file with the records: ``path``, or the one in the folder that ``genprm synth`` wrote."""
-    return str(Path(path) / DATA) if Path(path).is_dir() else path
+    """The file with the records: ``path``, or the one in the folder that ``genprm synth``, or ``label``, wrote."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return path
+    return str(next((folder / name for name in (DATA, LABELLED) if (folder / name).exists()), folder / DATA))
 
 
 def fitting(path: str, labelled: Iterable[tuple[Example, int]], max_length: int) -> TrainingData:

@@ -39,7 +39,7 @@ def label(
         str,
         typer.Argument(
             help="Rows {id, problem, answer}, or with GSM8K's or MATH's columns: JSONL, JSON array, Parquet, - for "
-            "stdin, or a dataset of the hub: OWNER/NAME[:CONFIG][@SPLIT]."
+            "stdin, or a dataset of the hub: OWNER/NAME, or OWNER/NAME:CONFIG@SPLIT."
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The run's folder; an interrupted run goes on there.")],

@@ -185,7 +185,7 @@ def validate(
 ) -> None:
     """Check synthesis without a model: plant errors, expose them by code, keep what is right, reject what is faulty.
 
-    Exit status 0: all as it must be. 1: not. 2: nothing was done.
+    Exit status 0: all as it must be. 1: not. 2: it could not begin, or not go on.
     """
     with shared.refusing():
         solutions, unusable = worked_solutions(source, limit)

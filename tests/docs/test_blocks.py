@@ -183,10 +183,12 @@ def test_python(page: str, code: str, world: tuple[Path, Path, Path], tmp_path: 
     given: dict[str, Any] = {"questions": [PROBLEM], "outputs": [["So it is 13."]]}
     if "trl." in code:
         given |= training(monkeypatch)
-    compiled = compile(code, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    made = FunctionType(compiled, given)()
-    if inspect.iscoroutine(made):
-        asyncio.run(made)
+    with model_server("launch/ThinkPRM-7B") as port:
+        code = code.replace("localhost:8000", f"localhost:{port}")
+        compiled = compile(code, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        made = FunctionType(compiled, given)()
+        if inspect.iscoroutine(made):
+            asyncio.run(made)
 
 
 def training(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

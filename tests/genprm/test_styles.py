@@ -174,6 +174,16 @@ async def test_a_long_chain_is_ended_and_judged():
     assert {step.parse for step in report.steps} == {ParseStatus.TRUNCATED}
 
 
+@pytest.mark.parametrize(("wanted", "most"), [(None, 8192), (9000, 9000)])
+async def test_a_text_has_an_end_where_the_budget_names_none(wanted: int | None, most: int):
+    long = "word " * 10_000
+    report = await verify(thinker(long), ThinkPRM(), budget=Budget(chain_tokens=wanted))
+    assert report.usage.completion_tokens == most + 1
+    judge = says(Rule(when=r"\$\\boxed\{$", text="-1}"), Rule(text=long))
+    report = await verify(judge, Judge(), budget=Budget(chain_tokens=wanted))
+    assert most < report.usage.completion_tokens < most + 9
+
+
 # StepWiser
 
 

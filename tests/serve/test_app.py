@@ -17,6 +17,7 @@ from genprm.errors import ModelError, ModelUnavailableError
 from genprm.records import Verification
 from genprm.serve.api import MAX_ROWS, RewardRequest, ScoreRequest, VerifyRequest
 from genprm.serve.keys import new_key
+from genprm.votes import VotePlan
 from tests.serve.conftest import Serve
 
 A_TENTH = pytest.approx(0.1)
@@ -40,6 +41,15 @@ TIMES = ("seconds", "duration")
 
 
 # What it answers
+
+
+def test_how_many_votes_a_request_gets():
+    few = VotePlan.adaptive(4)
+    two = VotePlan.fixed(2)
+    for votes, served, expected in (
+        (None, few, few), ("auto", few, few), ("auto", two, VotePlan.adaptive()), (2, few, two)
+    ):  # fmt: skip
+        assert VerifyRequest.model_validate({**ROW, "votes": votes}).plan(served) == expected
 
 
 async def test_a_row_in_and_a_row_out(serve: Serve):

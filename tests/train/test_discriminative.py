@@ -16,6 +16,7 @@ from genprm.models.reward_head import RewardHead
 from genprm.models.transformers_backend import TransformersModel
 from genprm.styles import Direct, Discriminative, PRMFormat, Style
 from genprm.styles.discriminative import QWEN_TAG
+from genprm.train.data import data_file
 from genprm.train.lora import train
 from genprm.train.options import TrainOptions
 from genprm.train.recipes import Recipe
@@ -45,6 +46,13 @@ def rows(tmp_path: Path) -> Path:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(solution(number)) + "\n" for number in range(24)))
     return path
+
+
+def test_a_folder_is_its_training_data_or_else_its_labels(tmp_path: Path):
+    assert data_file(str(tmp_path)) == str(tmp_path / "train.jsonl")
+    for name in ("labelled.jsonl", "train.jsonl"):
+        (tmp_path / name).touch()
+        assert data_file(str(tmp_path)) == str(tmp_path / name)
 
 
 def targets(tokenizer: Any, task: Task, rows: Path) -> list[list[tuple[str, int]]]:
