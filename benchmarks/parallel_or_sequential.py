@@ -22,7 +22,7 @@ from statistics import mean, median
 from typing import NamedTuple
 
 from genprm.budget import Budget
-from genprm.evaluation import Outcome, f1_score, outcome
+from genprm.evaluation import Outcome, auc, f1_score, outcome
 from genprm.models.base import ModelBackend
 from genprm.options import ModelOptions
 from genprm.records import Solution, Verification
@@ -85,11 +85,10 @@ def figures(found: Sequence[Found]) -> Figures:
         [one.whole for one in found if one.whole is not None and (one.outcome.label == -1) is correct]
         for correct in (True, False)
     ]
-    pairs = [(high > low) + (high == low) / 2 for high in right for low in wrong]
-    f1 = f1_score(outcomes)
+    f1, area = f1_score(outcomes), auc(right, wrong)
     return Figures(
         None if f1 is None else round(f1, 1),
-        round(mean(pairs), 2) if pairs else None,
+        None if area is None else round(area, 2),
         round(mean(one.predicted is not None for one in outcomes), 2),
         round(mean(one.tokens for one in outcomes)),
     )

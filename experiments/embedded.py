@@ -22,6 +22,7 @@ from experiments.manifest import Manifest
 from genprm.demo import demo_path
 from genprm.models.chat import load_tokenizer
 from genprm.models.embedded import embedded_folder
+from genprm.report import write_text
 from genprm.train.record import read_records
 from genprm.train.tokens import encode
 
@@ -92,7 +93,7 @@ def make_chains(run: Path, manifest: Manifest) -> Path:
     if not chains.exists():
         wanted = {record.id for record in read_records(str(run / "fitting.jsonl"))}
         records = [record for record in read_records(str(folder / "train.jsonl")) if record.id in wanted]
-        chains.write_text("".join(record.model_dump_json() + "\n" for record in records))
+        write_text(chains, "".join(record.model_dump_json() + "\n" for record in records))
     return chains
 
 
@@ -119,9 +120,8 @@ def make_data(data: Path, run: Path, manifest: Manifest) -> Path:
 
 def hold_out(run: Path) -> None:
     """The rows to measure on: two draws of a family can give the same problem."""
-    seen = {
-        record.problem for name in ("train", "own") for record in read_records(str(run / f"{name}-data/train.jsonl"))
-    }
+    files = (run / "fitting.jsonl", *(run / f"{name}-data" / "train.jsonl" for name in ("train", "own")))
+    seen = {record.problem for file in files for record in read_records(str(file))}
     rows = [record for record in read_records(str(run / "dev-data" / "train.jsonl")) if record.problem not in seen]
     random.Random(DEV_SEED).shuffle(rows)  # so that the first of them are of all kinds
     (run / "held-out.jsonl").write_text("".join(record.model_dump_json() + "\n" for record in rows))
@@ -143,7 +143,7 @@ def keep_fitting(source: Path, target: Path) -> None:
         for record in read_records(str(source))
         if len(encode(tokenizer, record.messages, record.masked).input_ids) <= MAX_LENGTH
     ]
-    target.write_text("".join(kept))
+    write_text(target, "".join(kept))
 
 
 if __name__ == "__main__":

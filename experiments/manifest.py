@@ -11,37 +11,50 @@ from importlib.metadata import version
 from pathlib import Path
 
 from genprm.cli.shared import EXIT_UNSCORED
+from genprm.report import write_text
 from genprm.train.folder import fingerprint
 
 
 class Manifest:
-    """What was run, on what, and for how long."""
+    """What was run, on what, and for how long: the starts, and the commands of each."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._found = json.loads(path.read_text()) if path.exists() else {"inputs": {}, "commands": []}
-        self._found["commit"] = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-        ).stdout.strip()
-        self._found["machine"] = f"{platform.machine()}, Python {platform.python_version()}"
-        self._found["versions"] = {name: version(name) for name in ("torch", "transformers", "peft", "trl")}
+        self._found = json.loads(path.read_text()) if path.exists() else {"starts": [], "commands": []}
+        commit = ["git", "describe", "--always", "--dirty"]
+        self._found["starts"].append(
+            {
+                "commit": subprocess.run(commit, capture_output=True, text=True, check=False).stdout.strip(),
+                "machine": f"{platform.machine()}, Python {platform.python_version()}",
+                "versions": {name: version(name) for name in ("torch", "transformers", "peft", "trl")},
+                "inputs": {},
+            }
+        )
 
     def inputs(self, files: list[str]) -> None:
         """Note the fingerprints of files."""
-        self._found["inputs"] = {"/".join(Path(file).parts[-2:]): fingerprint(file) for file in files}
+        found = {"/".join(Path(file).parts[-2:]): fingerprint(file) for file in files}
+        self._found["starts"][-1]["inputs"] = found
 
     def genprm(self, *arguments: object) -> None:
-        """Run a command of ours, and note it with its time.
+        """Run a command of ours, and note it with its time; one that was cut off has no status.
 
         Raises:
             subprocess.CalledProcessError: nothing was done. Rows without a score, or that failed, are noted only.
         """
         words = [str(argument) for argument in arguments]
+        noted: dict[str, object] = {
+            "start": len(self._found["starts"]) - 1, "command": " ".join(["genprm", *words]), "seconds": None,
+            "status": None,
+        }  # fmt: skip
+        self._found["commands"].append(noted)
+        self._write()
         begun = time.monotonic()
         done = subprocess.run([Path(sys.executable).with_name("genprm"), *words], check=False)
-        seconds = round(time.monotonic() - begun, 1)
-        noted = {"command": " ".join(["genprm", *words]), "seconds": seconds, "status": done.returncode}
-        self._found["commands"].append(noted)
-        self._path.write_text(json.dumps(self._found, indent=1) + "\n")
+        noted |= {"seconds": round(time.monotonic() - begun, 1), "status": done.returncode}
+        self._write()
         if done.returncode != EXIT_UNSCORED:
             done.check_returncode()
+
+    def _write(self) -> None:
+        write_text(self._path, json.dumps(self._found, indent=1) + "\n")

@@ -25,9 +25,10 @@ from genprm.models.chat import load_tokenizer
 from genprm.models.embedded import embedded_folder
 
 START_SECONDS = 400
-CONTEXT = 3072
+PORT = 8137
+"""Always the same, as the address is part of what a run that goes on is known by."""
 OPTIONS = (
-    "--enforce-eager", "--max-model-len", CONTEXT, "--max-logprobs", 20, "--max-num-seqs", 128,
+    "--host", "127.0.0.1", "--port", PORT, "--enforce-eager", "--max-logprobs", 20, "--max-num-seqs", 128,
     "--block-size", 32,  # a turn's end is computed anew with each turn behind it
     "--no-enable-chunked-prefill",  # vLLM 0.32 on a CPU fails at a chunk of a request that has a seed
     "--gpu-memory-utilization", 0.2,
@@ -44,17 +45,18 @@ def served(python: Path, adapter: Path) -> Iterator[tuple[str, ...]]:
         adapter: the folder of a LoRA adapter.
 
     Raises:
+        OSError: something else listens on `PORT`.
         RuntimeError: vLLM does not come up.
     """
     folder = Path(tempfile.mkdtemp(prefix="genprm-merged-"))
     try:
         merge(adapter, folder)
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind(("127.0.0.1", PORT))  # else another server's answers would be taken for this one's
         command = [
-            python, "-m", "vllm.entrypoints.openai.api_server", "--port", port, "--model", folder,
-            "--served-model-name", adapter.name, *OPTIONS,
+            python, "-m", "vllm.entrypoints.openai.api_server", "--model", folder, "--served-model-name", adapter.name,
+            *OPTIONS,
         ]  # fmt: skip
         log = folder / "vllm.log"
         with open(log, "wb") as lines:
@@ -63,9 +65,9 @@ def served(python: Path, adapter: Path) -> Iterator[tuple[str, ...]]:
                 start_new_session=True,
             )  # fmt: skip
         try:
-            url = f"http://127.0.0.1:{port}/v1"
+            url = f"http://127.0.0.1:{PORT}/v1"
             _wait(process, url, log)
-            yield ("--base-url", url, "--model", adapter.name, "--tokenizer", str(folder))
+            yield ("--base-url", url, "--model", adapter.name, "--tokenizer", str(embedded_folder()))
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -8,14 +8,18 @@ once), and discriminative (+ or -); with all the data also the generative one wi
 with several votes. Each is measured on held-out planted errors, on ProcessBench's GSM8K rows and on MR-GSM8K, at 0.5
 and at the threshold that is best on the planted ones. What RUN lacks is made first.
 
+With --vllm the generative ones are measured in bfloat16, the others in float32.
+
 RUN/small-scale holds the runs, results.json, a plot per file and README.md, a table. Finished parts are not done again.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import random
+import signal
 from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import islice
@@ -28,9 +32,10 @@ from experiments.manifest import Manifest
 from experiments.serving import served
 from genprm.aggregate import ChainVotes, combine_chains
 from genprm.batch import read_results
-from genprm.evaluation import SubsetResult, evaluate_subset
+from genprm.evaluation import SubsetResult, auc, evaluate_subset
 from genprm.plotting import picture
-from genprm.records import OutputRow, Solution, Usage, Verification
+from genprm.records import NO_ERROR, OutputRow, Solution, Usage, Verification
+from genprm.report import write_text
 from genprm.rows import read_solutions
 from genprm.threshold import fit_threshold, outcome_at
 from genprm.train.folder import fingerprint
@@ -40,6 +45,10 @@ SIZES = (90, 280)
 VOTES = (1, 4, 8)
 BUDGET = ("--step-tokens", "320", "--analysis-tokens", "160")
 HELD_OUT = "planted"
+COLUMNS = (
+    "verifier", "trained on", "votes", "F1", "error acc.", "correct acc.", "AUC", "F1 at threshold", "rows, unscored",
+    "tokens a row",
+)  # fmt: skip
 SEED = 0
 """Of which solutions the smaller sizes get."""
 
@@ -72,13 +81,16 @@ class Cell(NamedTuple):
     size: int
     file: str
     votes: int
-    threshold: float
+    auc: float | None
     at_half: SubsetResult
-    at_threshold: SubsetResult
+    threshold: float
+    at_threshold: SubsetResult | None
+    """None for the file on which the threshold was chosen."""
 
 
 def main() -> None:
     """Train, measure, and write the page."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no server is left behind
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -125,7 +137,7 @@ def sized(fitting: Path, sizes: Sequence[int], run: Path, place: Path) -> list[t
     count = len(records)
     random.Random(SEED).shuffle(records)  # they come by where they are from
     parts = []
-    for size in sorted(sizes):
+    for size in sorted(size for size in sizes if size < count):
         folder = place / f"{size}-{fingerprint(str(fitting))[:8]}"
         folder.mkdir(exist_ok=True)
         rows = folder / "rows.jsonl"
@@ -154,12 +166,13 @@ def verified(
     vllm: Path | None,
 ) -> dict[str, list[OutputRow]]:
     """All files' rows; those that are not there are verified."""
-    # The adapter's mark, so that what was found with another one is not taken for this.
-    mark = fingerprint(str(adapter / "adapter_model.safetensors"))[:8]
-    folder = place / "-".join([*kind.name.replace(",", "").split(), str(size), mark, f"{rows}x{votes}"])
+    server = vllm if kind.trained_as == GENERATIVE.trained_as else None
+    # Whatever the rows depend on, so that what was found with something else is not taken for this.
+    parts = [fingerprint(str(file)) for file in (adapter / "adapter_model.safetensors", *files.values())]
+    mark = hashlib.sha256("\n".join([*parts, *kind.verifying, "served" * bool(server)]).encode()).hexdigest()[:8]
+    folder = place / "-".join([*kind.name.replace(",", "").split(), str(size), f"{rows}x{votes}", mark])
     results = folder / "rows.jsonl"
     if not results.exists():
-        server = vllm if kind.trained_as == GENERATIVE.trained_as else None
         with served(server, adapter) if server else nullcontext(("--adapter", adapter)) as model:
             how = (*kind.verifying, *model, "--votes", votes, "--limit", rows, "-o", folder)
             manifest.genprm("eval", "processbench", *files.values(), *how)
@@ -168,17 +181,26 @@ def verified(
 
 
 def measured(kind: Kind, size: int, votes: int, found: dict[str, list[OutputRow]]) -> list[Cell]:
-    """The figures of all files, also at the threshold that is best on the held-out one."""
+    """The figures of all files; of those that are not held out also at the threshold that is best on what is."""
     found = {name: [first_votes(row, votes) for row in rows] for name, rows in found.items()}
     threshold = fit_threshold(found[HELD_OUT])
     return [
         Cell(
-            kind=kind.name, size=size, file=name, votes=votes, threshold=threshold,
-            at_half=evaluate_subset([outcome_at(row, 0.5) for row in rows]),
-            at_threshold=evaluate_subset([outcome_at(row, threshold) for row in rows]),
+            kind=kind.name, size=size, file=name, votes=votes, auc=solution_auc(rows),
+            at_half=evaluate_subset([outcome_at(row, 0.5) for row in rows]), threshold=threshold,
+            at_threshold=None if name == HELD_OUT else evaluate_subset([outcome_at(row, threshold) for row in rows]),
         )
         for name, rows in found.items()
     ]  # fmt: skip
+
+
+def solution_auc(rows: Sequence[OutputRow]) -> float | None:
+    """The chance that a solution without an error has a higher score than one with an error; unscored ones aside."""
+    scores: dict[bool, list[float]] = {True: [], False: []}
+    for row in rows:
+        if isinstance(row, Verification) and row.score is not None:
+            scores[row.label == NO_ERROR].append(row.score)
+    return auc(scores[True], scores[False])
 
 
 def first_votes(row: OutputRow, votes: int) -> OutputRow:
@@ -197,41 +219,47 @@ def first_votes(row: OutputRow, votes: int) -> OutputRow:
 def report(place: Path, cells: Sequence[Cell]) -> None:
     """Write what is known so far: figures, plots, and a page with a table."""
     as_json = [
-        {**cell._asdict(), "at_half": cell.at_half.model_dump(), "at_threshold": cell.at_threshold.model_dump()}
+        cell._asdict()
+        | {"at_half": cell.at_half.model_dump(), "at_threshold": cell.at_threshold and cell.at_threshold.model_dump()}
         for cell in cells
     ]
-    (place / "results.json").write_text(json.dumps(as_json, indent=1) + "\n")
+    write_text(place / "results.json", json.dumps(as_json, indent=1) + "\n")
     names = list(dict.fromkeys(cell.file for cell in cells))
     lines = ["# Generative against discriminative, at our size", ""]
     for name in names:
         lines += [
             f"## {name}", "",
-            "| verifier | trained on | votes | F1 | error acc. | correct acc. | F1 at threshold | of | tokens a row |",
-            "|---|---|---|---|---|---|---|---|---|",
+            f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|",
+            *(table_row(cell) for cell in cells if cell.file == name),
+            "", f"![{name}]({name}.png)", "",
         ]  # fmt: skip
-        for cell in cells:
-            if cell.file == name:
-                half, best = cell.at_half, cell.at_threshold
-                shown = [interval(half), share(half.error_accuracy), share(half.correct_accuracy), interval(best)]
-                lines.append(
-                    f"| {cell.kind} | {cell.size} | {cell.votes} | {' | '.join(shown)} | {cell.threshold:.2f} | "
-                    f"{half.tokens / half.rows:.0f} |"
-                )
-        lines += ["", f"![{name}]({name}.png)", ""]
-        with picture(place / f"{name}.png", 6, 4) as axes:
-            for kind in KINDS:
-                points = [
-                    (cell.size, cell.at_threshold.f1)
-                    for cell in cells
-                    if (cell.kind, cell.file, cell.votes) == (kind.name, name, 1) and cell.at_threshold.f1 is not None
-                ]
-                if points:
-                    axes.plot(*zip(*points, strict=True), marker="o", label=kind.name)
-            axes.set(
-                xscale="log", xlabel="conversations", ylabel="F1 at the threshold of the planted rows", ylim=(0, None)
-            )
-            axes.legend()
-    (place / "README.md").write_text("\n".join(lines))
+        plot(place / f"{name}.png", [cell for cell in cells if cell.file == name and cell.votes == 1])
+    write_text(place / "README.md", "\n".join(lines))
+
+
+def table_row(cell: Cell) -> str:
+    """A line of the table."""
+    half, best = cell.at_half, cell.at_threshold
+    fields = [
+        cell.kind, str(cell.size), str(cell.votes), interval(half), share(half.error_accuracy),
+        share(half.correct_accuracy), "-" if cell.auc is None else f"{cell.auc:.2f}",
+        f"{interval(best)} at {cell.threshold:.2f}" if best else "-", f"{half.rows}, {half.unscored}",
+        f"{half.tokens / half.rows:.0f}",
+    ]  # fmt: skip
+    return f"| {' | '.join(fields)} |"
+
+
+def plot(file: Path, cells: Sequence[Cell]) -> None:
+    """F1 by size; at the chosen threshold where there is one."""
+    with picture(file, 6, 4) as axes:
+        for kind in KINDS:
+            points = [(cell.size, (cell.at_threshold or cell.at_half).f1) for cell in cells if cell.kind == kind.name]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", label=kind.name)
+        chosen = any(cell.at_threshold for cell in cells)
+        label = "F1 at the threshold of the planted rows" if chosen else "F1 at 0.5"
+        axes.set(xscale="log", xlabel="conversations", ylabel=label, ylim=(0, None))
+        axes.legend()
 
 
 def share(value: float | None) -> str:

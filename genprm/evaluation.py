@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from statistics import median
+from statistics import mean, median
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -101,6 +101,12 @@ def outcome(row: OutputRow) -> Outcome:
 def f1_score(outcomes: Sequence[Outcome]) -> float | None:
     """ProcessBench's F1, in percent; None unless there are both right and wrong solutions."""
     return _f1(*_accuracies(Counter((one.label == NO_ERROR, one.hit) for one in outcomes)))
+
+
+def auc(right: Sequence[float], wrong: Sequence[float]) -> float | None:
+    """The chance that one of ``right`` is greater than one of ``wrong``, equals counting half; None without both."""
+    pairs = [(high > low) + (high == low) / 2 for high in right for low in wrong]
+    return mean(pairs) if pairs else None
 
 
 def evaluate_slice(outcomes: Sequence[Outcome]) -> SliceResult:
