@@ -119,8 +119,9 @@ class _Work:
             "uncomparable": sum(sample.right is None for sample in samples),
             "cut_off": sum(sample.cut_off for sample in samples),
         }
-        if right in (0, len(samples)):
-            return self._record(Outcome.ALL_RIGHT if right else Outcome.ALL_WRONG, **found)
+        kinds = {bool(sample.right) for sample in samples if not sample.cut_off}
+        if len(kinds) < 2:  # those that were cut off are none that could be labelled
+            return self._record(Outcome.ALL_RIGHT if kinds == {True} else Outcome.ALL_WRONG, **found)
         drafts, found["unsplittable"] = await self._sampler.cut(self._problem, self._index, samples, options.solutions)
         if not drafts:
             return self._record(Outcome.NO_STEPS, **found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from enum import Enum
 from typing import Any, Literal
 
@@ -12,17 +11,16 @@ from genprm.budget import Budget
 from genprm.chain import Chain, WallTimeError
 from genprm.errors import ContextFullError, ModelError, ModelUnavailableError
 from genprm.models.base import ModelBackend, Sampling
-from genprm.records import NO_ERROR, SCHEMA_VERSION, Record, Solution, StepVote, Usage, Verdict
-from genprm.styles import GenPRM
+from genprm.records import NO_ERROR, SCHEMA_VERSION, Record, Usage
 from genprm.styles.examples import worked_example
 from genprm.train.record import TrainingRecord
 from rationale_synth.consensus import Filter, Reason, disagreement
 from rationale_synth.critique import read_critique, write_critique
 from rationale_synth.memory import Memory
 from rationale_synth.records import LabelledSolution
-from rationale_synth.taught import write_taught
 from rationale_synth.thinkprm import read_chain, thinkprm_transcript, write_chain
 from rationale_synth.transcript import Transcript, genprm_transcript
+from rationale_synth.turns import write_turns
 from sandbox import Sandbox, SandboxError, SandboxUnavailableError
 
 
@@ -118,7 +116,7 @@ class Synthesizer:
         self._model = model
         self._sandbox = sandbox
         self._options = options
-        self._stepwise = GenPRM(examples=worked_example() if options.example else ())
+        self._examples = worked_example() if options.example else ()
 
     async def synthesize(self, solution: LabelledSolution, memory: Memory) -> SynthRecord:
         """Write rationales of a solution until one is kept, or all tries are used.
@@ -162,33 +160,13 @@ class Synthesizer:
                 return read
             thought, judged = read
             return judged, thinkprm_transcript(problem, steps, thought, judged == NO_ERROR)
-        if self._options.style is SynthStyle.GENPRM:
-            judgement = read_critique(await write_critique(chain, problem, steps), len(steps))
-            if isinstance(judgement, Reason):
-                return judgement
-            judged, rationales = judgement.first_error, judgement.rationales
-        elif self._options.filter is Filter.LABELS:
-            return await write_taught(chain, solution)
-        else:
-            votes = await self._votes(chain, solution)
-            if isinstance(votes, Reason):
-                return votes
-            judged = len(votes) - 1 if votes[-1].verdict is Verdict.INCORRECT else NO_ERROR
-            rationales = tuple(vote.segments for vote in votes)
-        return judged, genprm_transcript(problem, steps, rationales, judged)
-
-    async def _votes(self, chain: Chain, solution: LabelledSolution) -> list[StepVote] | Reason:
-        """Judge step by step, up to the first that is found wrong."""
-        votes: list[StepVote] = []
-        asked = Solution(id=solution.id, problem=solution.problem, steps=solution.steps)
-        async with aclosing(self._stepwise.verify(chain, asked)) as stream:
-            async for vote in stream:
-                if vote.verdict is None:
-                    return Reason.NO_VERDICT
-                votes.append(vote)
-                if vote.verdict is Verdict.INCORRECT:
-                    break
-        return votes
+        if self._options.style is SynthStyle.GENPRM_STEP:
+            by_labels = self._options.filter is Filter.LABELS
+            return await write_turns(chain, solution, self._examples, by_labels=by_labels)
+        critique = read_critique(await write_critique(chain, problem, steps), len(steps))
+        if isinstance(critique, Reason):
+            return critique
+        return critique.first_error, genprm_transcript(problem, steps, critique.rationales, critique.first_error)
 
     def _judged(self, found: tuple[int, Transcript] | Reason, solution: LabelledSolution, usage: Usage) -> Attempt:
         runs, tokens = usage.code_runs, usage.completion_tokens

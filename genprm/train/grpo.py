@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, aclosing, contextmanager
 from copy import deepcopy
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, TypeVar
 
 from genprm.errors import ConfigError, InputError, ModelError
 from genprm.extras import require
@@ -37,9 +37,10 @@ from genprm.train.tasks import Task
 from genprm.train.trainer import LIBRARIES, common_arguments, finish, in_bfloat16, quiet, train_to_the_end
 from sandbox import Sandbox
 
+T = TypeVar("T")
 REWARD_PLOT = "reward.png"
-FLAT = "frac_reward_zero_std"
-"""TRL's name for the share of groups in which all rewards are the same."""
+FLAT = "flat"
+"""The share of groups in which all verdicts are the same, or but one was reached: there is nothing to learn from."""
 EVERYTHING = 2**31 - 1
 """More tokens than any vocabulary has: tokens are drawn from all of it, as the loss supposes."""
 
@@ -191,7 +192,7 @@ class Rollouts:
         with _writer(trainer.accelerator.unwrap_model(trainer.model), self._options.mixed) as model:
             made = self._runner.run(self._write(prompts, model, trainer.state.global_step if training else "dev"))
         without_verdict = sum(one.reward is None for one in made)
-        if training and without_verdict == len(made) and trainer.state.global_step == 0:
+        if training and trainer.state.global_step == 0 and not any(gathered([one.agrees is not None for one in made])):
             raise ModelError("no judgement reached a verdict: --start from an adapter that writes the format")
         if training:
             self.written += len(made)
@@ -201,7 +202,8 @@ class Rollouts:
             "completion_ids": [one.completion_ids for one in made],
             "env_mask": [one.own for one in made],
             "logprobs": None,  # the trainer computes them itself
-            "agreement": [one.reward for one in made],
+            "rewards": [one.reward for one in made],
+            "agrees": [one.agrees for one in made],
         }
 
     async def _write(self, prompts: list[str], model: Any, step: int | str) -> list[Rollout]:
@@ -275,9 +277,31 @@ def _rollouts(
             runner.run(stack.aclose())
 
 
-def agreement(agreement: Sequence[float | None], **_: Any) -> list[float | None]:
-    """The reward as TRL asks for it: what the rollouts found. None where there was no verdict: it counts nowhere."""
-    return list(agreement)
+def gathered(items: list[T]) -> list[T]:
+    """Of all processes."""
+    if processes() == 1:
+        return items
+    from accelerate.utils import gather_object
+
+    return list(gather_object(items))
+
+
+def agreement(
+    prompts: Sequence[str],
+    rewards: Sequence[float | None],
+    agrees: Sequence[bool | None],
+    log_metric: Callable[[str, float], None],
+    **_: Any,
+) -> list[float | None]:
+    """The reward as TRL asks for it: what the rollouts found. None where there was no verdict: it counts nowhere.
+
+    Noted besides: the share of groups whose verdicts do not differ, the Brier term aside.
+    """
+    verdicts: dict[str, set[bool]] = {}
+    for name, verdict in gathered(list(zip(prompts, agrees, strict=True))):
+        verdicts.setdefault(name, set()).update(() if verdict is None else (verdict,))
+    log_metric(FLAT, sum(len(each) < 2 for each in verdicts.values()) / len(verdicts))
+    return list(rewards)
 
 
 def _trainer(
@@ -316,6 +340,8 @@ def _trainer(
         epsilon=recipe.clip_low,
         epsilon_high=recipe.clip_high,
         temperature=recipe.temperature,
+        # Divided by its deviation, a group that agrees would learn from its Brier terms as if they were verdicts.
+        scale_rewards="none" if recipe.brier else "group",
         gradient_checkpointing=machine.activation_checkpointing,
         save_steps=-(-machine.save_every // recipe.updates) * recipe.updates,  # after whole rounds
     )

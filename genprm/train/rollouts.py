@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -17,9 +18,11 @@ from genprm.chain import Chain, WallTimeError
 from genprm.errors import ContextFullError, InputError
 from genprm.models.base import Message, ModelBackend, Sampling
 from genprm.records import Verdict, judged_steps
-from genprm.styles.genprm import JUDGEMENT_END, WORDS, Turn
+from genprm.styles.genprm import CODE_END, CODE_OUTPUT, JUDGEMENT_END, PYTHON, WORDS, Turn
 from genprm.train.record import ASSISTANT, TrainingRecord
 from sandbox import Sandbox, SandboxError, SandboxUnavailableError
+
+_RUN = re.compile(re.escape(PYTHON) + "(.*?)" + re.escape(CODE_END + CODE_OUTPUT.partition("{output}")[0]), re.DOTALL)
 
 
 class Question(NamedTuple):
@@ -56,19 +59,25 @@ def questions(path: str, records: Iterable[TrainingRecord]) -> list[Question]:
 
 
 def balanced(path: str, asked: Sequence[Question], seed: int) -> list[Question]:
-    """As many right steps as wrong ones: the more frequent kind is cut (StepWiser, section 2.3, and its ablation).
+    """As many right steps as wrong ones (StepWiser, section 2.3, and its ablation), at each place in a solution.
+
+    Wrong steps are late ones: balanced in all only, the place would tell what is more likely, without an argument.
 
     Raises:
-        InputError: there is but one kind.
+        InputError: there is but one kind, or but one at every place.
     """
-    kinds = [[question for question in asked if question.right is right] for right in (True, False)]
-    fewest = min(map(len, kinds))
-    if not fewest:
-        raise InputError(
-            f"{path}: all {len(asked)} steps are {'right' if kinds[0] else 'wrong'}: expected some of both"
-        )
+    right = sum(question.right for question in asked)
+    if right in (0, len(asked)):
+        kind = "right" if right else "wrong"
+        raise InputError(f"{path}: all {len(asked)} steps are {kind}: expected some of both")
     chance = random.Random(seed)
-    kept = [question for kind in kinds for question in chance.sample(kind, fewest)]
+    kept: list[Question] = []
+    for step in sorted({question.step for question in asked}):
+        kinds = [[one for one in asked if one.step == step and one.right is right] for right in (True, False)]
+        fewest = min(map(len, kinds))
+        kept += [question for kind in kinds for question in chance.sample(kind, fewest)]
+    if not kept:
+        raise InputError(f"{path}: right and wrong steps stand nowhere at the same place of their solutions")
     return chance.sample(kept, len(kept))
 
 
@@ -79,6 +88,8 @@ class Rollout(NamedTuple):
     completion_ids: list[int]
     own: list[int]
     """1 for each of the C tokens that the model wrote; 0 for those written for it, and what the sandbox printed."""
+    agrees: bool | None
+    """Whether the verdict is the label's; None where there was none."""
     reward: float | None
     """1 for the right verdict and 0 for the wrong one, less the Brier term; None where there was no verdict."""
 
@@ -114,6 +125,8 @@ async def roll_out(
         chance = random.Random(hashlib.sha256(f"{sampling.seed}/{key}".encode()).digest())
         score = None
         try:
+            for code in code_run(question.messages) if sandbox is not None else ():
+                await chain.run(code)  # later code may use what earlier steps' code has left
             await turn.analyse()
             if sandbox is not None:
                 await turn.check()
@@ -124,10 +137,15 @@ async def roll_out(
         prompt = tokenizer.encode(chain.render(question.messages, ""), add_special_tokens=False)
     completion, own = _tokens(tokenizer, turn.pieces)
     if score is None:
-        return Rollout(prompt, completion, own, None)
+        return Rollout(prompt, completion, own, None, None)
     said = next(text for text, _ in reversed(turn.pieces) if text in WORDS.values())
     agrees = (said == WORDS[Verdict.CORRECT]) is question.right
-    return Rollout(prompt, completion, own, agrees - brier * (score - question.right) ** 2)
+    return Rollout(prompt, completion, own, agrees, agrees - brier * (score - question.right) ** 2)
+
+
+def code_run(messages: Iterable[Message]) -> list[str]:
+    """The code that was run in a conversation, in its order."""
+    return [code for turn in messages if turn["role"] == ASSISTANT for code in _RUN.findall(turn["content"])]
 
 
 def _tokens(tokenizer: Any, pieces: Sequence[tuple[str, bool]]) -> tuple[list[int], list[int]]:

@@ -229,13 +229,17 @@ async def test_a_sample_that_is_cut_off_is_no_solution(checker: AnswerChecker):
                 for each in done
             ]
 
-    model = CutOff("We need 2*3.\n\nIt is \\boxed{5}.", "We need 2*3.\n\nThat means two groups, so we")
+    right, wrong = "We need 2*3.\n\nIt is \\boxed{5}.", "We need 2*3.\n\nIt is \\boxed{6}."
+    half = "We need 2*3.\n\nThat means two groups, so we"
     problem = Problem(id="p", problem="P", answer="5")
-    record = await label_problem(0, problem, policy(model), checker, OPTIONS, Memory())
-    assert {solution.steps[-1] for solution in record.solutions} == {"It is \\boxed{5}."}
-    assert record.pass_rate is not None
-    assert 0 < record.pass_rate.value < 1
-    assert record.cut_off >= record.pass_rate.rollouts - record.pass_rate.right
+    record = await label_problem(0, problem, policy(CutOff(right, half, wrong)), checker, OPTIONS, Memory())
+    assert {solution.steps[-1] for solution in record.solutions} == {"It is \\boxed{5}.", "It is \\boxed{6}."}
+    assert record.cut_off > 0
+    one_kind = await label_problem(0, problem, policy(CutOff(right, half)), checker, OPTIONS, Memory())
+    assert (one_kind.outcome, one_kind.solutions) == (Outcome.ALL_RIGHT, ())
+    assert one_kind.pass_rate is not None
+    assert 0 < one_kind.pass_rate.value < 1
+    assert one_kind.cut_off == one_kind.pass_rate.rollouts - one_kind.pass_rate.right
     alone = CutOff("That means two groups,\n\nso we")
     assert (await label_problem(0, problem, policy(alone), checker, OPTIONS, Memory())).outcome is Outcome.ALL_WRONG
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genprm.budget import Budget
 from genprm.errors import InputError, ModelError, OutputError
 from genprm.models.base import Completion, ModelBackend
 from genprm.models.scripted import Rule as ScriptRule
@@ -370,6 +371,32 @@ def targets(record: Transcript) -> list[str]:
                     kept[at.start : at.end] = [""] * (at.end - at.start)
             found[number] = kept
     return ["".join(kept) for kept in found.values()]
+
+
+@pytest.mark.parametrize("filter", list(Filter))
+async def test_what_the_verifier_ended_for_the_model_is_no_target(filter: Filter, local_sandbox: Sandbox):
+    """The analysis runs into its limit; the code, where it does too, is a rationale without an end."""
+    script = [
+        ScriptRule(when=r"```python\n$", text="print(6 * 7)\n```\n"),
+        ScriptRule(when="step by step: $", text="It looks right, since it says so, and so on, and on and on."),
+        ScriptRule(when=r"boxed\{$", yes=0.9),
+        ScriptRule(text="So it is.\n</verify>\n<output>\n"),
+    ]
+    budget = Budget(step_tokens=300, analysis_tokens=5)
+    options = SynthOptions(tries=1, style=SynthStyle.GENPRM_STEP, filter=filter, budget=budget)
+    record = await synthesize(ScriptedModel(script), local_sandbox, chosen(None), options)
+    assert record.kept is not None
+    for target in targets(record.kept):
+        assert "</analyze>" not in target
+        assert target.endswith("print(6 * 7)\n```\nSo it is.\n</verify>\n<output>\nYes")
+    budget = Budget(step_tokens=7, analysis_tokens=5)
+    options = SynthOptions(tries=1, style=SynthStyle.GENPRM_STEP, filter=filter, budget=budget)
+    record = await synthesize(ScriptedModel(script), local_sandbox, chosen(None), options)
+    if filter is Filter.LABELS:
+        assert record.kept is not None
+        assert all("```\n" not in target and "</verify>" not in target for target in targets(record.kept))
+    else:
+        assert [attempt.reason for attempt in record.attempts] == [Reason.TOO_LONG]
 
 
 async def test_verdicts_of_the_labels(local_sandbox: Sandbox):

@@ -22,7 +22,7 @@ from genprm.models.scripted import Rule, ScriptedModel
 from genprm.models.transformers_backend import TransformersModel
 from genprm.train.base import open_base
 from genprm.train.folder import TrainFolder
-from genprm.train.grpo import GRPOMeasured, Rollouts, train_grpo
+from genprm.train.grpo import FLAT, GRPOMeasured, Rollouts, agreement, train_grpo
 from genprm.train.options import GRPOOptions, Machine
 from genprm.train.recipes import WINDOW, GRPORecipe
 from genprm.train.rollouts import Question, Rollout, balanced, questions, roll_out
@@ -109,6 +109,28 @@ async def test_the_reward(tokenizer: Any, local_sandbox: Sandbox, yes: float, ri
     assert one.reward == reward
 
 
+async def test_code_finds_what_the_code_of_earlier_steps_has_left(tokenizer: Any, local_sandbox: Sandbox):
+    asked = question()
+    earlier = [
+        {**turn, "content": turn["content"].replace("print(4 + 0)", "x = 41\nprint(4 + 0)")} for turn in asked.messages
+    ]
+    rules = [ARGUES[0], Rule(when=r"python\n$", text="print(x + 1)\n```\n"), Rule(when=r"boxed\{$", yes=1.0)]
+    model = Scripted(tokenizer, *rules, Rule(text="So.\n</verify>\n<output>\n"))
+    budget = Budget(step_tokens=64, analysis_tokens=32)
+    asked = asked._replace(messages=earlier)
+    one = await roll_out(asked, model, tokenizer, local_sandbox, budget, Sampling(), "k")
+    assert "[Code Output]\n\n```\n42\n```\n" in tokenizer.decode(one.completion_ids)
+
+
+def test_a_group_is_flat_where_its_verdicts_do_not_differ():
+    """Whatever their Brier terms are; a single verdict differs from none."""
+    logged: dict[str, float] = {}
+    rewards = [0.9, -0.1, 0.9, 0.8, None, 0.9]
+    verdicts = [True, False, True, True, None, True]
+    assert agreement(list("aabbcc"), rewards, verdicts, logged.__setitem__, completions=[]) == rewards
+    assert logged == {FLAT: pytest.approx(2 / 3)}
+
+
 async def test_an_end_of_text_is_not_the_stop_string(tokenizer: Any, local_sandbox: Sandbox):
     rules = [Rule(when=r"step by step: $", text="It is five."), Rule(when=r"python\n$", text="x = 1\n```")]
     one = await rollout(tokenizer, local_sandbox, *rules, Rule(when=r"boxed\{$", yes=1.0), Rule(text="Done."))
@@ -149,7 +171,9 @@ def test_as_many_right_as_wrong_ones():
     asked = questions("f", RECORDS)
     kept = balanced("f", asked, 0)
     assert len(asked) == 15
-    assert [sum(one.right is right for one in kept) for right in (True, False)] == [6, 6]
+    assert len(kept) == 12
+    for step in (1, 2):
+        assert [sum(one.right is right for one in kept if one.step == step) for right in (True, False)] == [3, 3]
     assert balanced("f", asked, 0) == kept != balanced("f", asked, 1)
     with pytest.raises(InputError, match="f: all 2 steps are right: expected some of both"):
         balanced("f", asked[:2], 0)
@@ -204,7 +228,7 @@ def test_rounds_that_do_not_come_out(tiny: Path, tmp_path: Path, options: dict[s
 
 def test_a_model_that_knows_no_verdict(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     async def mute(*_: Any, **__: Any) -> Rollout:
-        return Rollout([1], [2], [1], None)
+        return Rollout([1], [2], [1], None, None)
 
     monkeypatch.setattr("genprm.train.grpo.roll_out", mute)
     data = write_records(tmp_path / "train.jsonl", telling(8))
