@@ -99,6 +99,7 @@ def load_for_training(base: Base, lora: LoRA, max_length: int, start: str | None
     try:
         if head:
             model = AutoModelForTokenClassification.from_pretrained(base.source, num_labels=2, **given)
+            model.dropout.p = lora.dropout  # else 0.1, whatever was asked for
         else:
             model = AutoModelForCausalLM.from_pretrained(base.source, **given)
     except (OSError, ValueError, KeyError) as error:

@@ -37,7 +37,7 @@ def figures(measured: Measured) -> list[tuple[str, Any]]:
         ("tokens seen", f"{measured.tokens}, {measured.targets} of them targets"),
         ("training loss, first and last step", f"{measured.first_loss:.4f}, {measured.final_loss:.4f}"),
         ("dev loss, least", "not measured" if measured.dev_loss is None else f"{measured.dev_loss:.4f}"),
-        ("seconds", measured.seconds),
+        ("seconds, since it was last begun", measured.seconds),
     ]
 
 

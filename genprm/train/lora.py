@@ -16,6 +16,7 @@ from genprm.train.data import TrainingData, data_file, fitting
 from genprm.train.folder import TrainFolder, fingerprint, open_train_folder, processes
 from genprm.train.options import Machine, TrainOptions
 from genprm.train.recipes import Recipe, Schedule
+from genprm.train.tokens import IGNORED
 from genprm.train.trainer import LIBRARIES, common_arguments, finish, quiet, train_to_the_end
 
 LOSS_PLOT = "loss.png"
@@ -95,6 +96,8 @@ def _arguments(options: TrainOptions, machine: Machine, place: TrainFolder, look
         save_steps=machine.save_every,
         restore_callback_states_from_checkpoint=bool(options.patience),  # the looks without progress so far
     )
+    if arguments.n_gpu > 1:  # each step would take in as many batches
+        raise ConfigError(f"one process sees {arguments.n_gpu} GPUs: start one for each with accelerate launch")
     arguments.gradient_accumulation_steps = recipe.batch // processes() // micro
     if looks:
         arguments.eval_strategy = "steps"
@@ -173,14 +176,24 @@ def _trainer(
         "callbacks": [Progress(), Finite(), *([EarlyStoppingCallback(options.patience)] if options.patience else [])],
     }
     if options.task.has_head:
-        trainer = Trainer(**given, data_collator=DataCollatorForTokenClassification(base.tokenizer))
-        trainer.model_accepts_loss_kwargs = False  # it takes them, but does not average over accumulated batches
+        trainer = Trainer(
+            **given, data_collator=DataCollatorForTokenClassification(base.tokenizer), compute_loss_func=_loss_per_mark
+        )
     else:
         trainer = trl.SFTTrainer(**given)
     if held_out is not None:
         _look(trainer, options)
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _loss_per_mark(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+    """The mean over the marks of a whole batch, however many sequences fit the memory at once."""
+    from torch.nn.functional import cross_entropy
+
+    logits = outputs.logits.float().flatten(0, 1)
+    losses = cross_entropy(logits, labels.flatten(), ignore_index=IGNORED, reduction="sum")
+    return losses / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
 def _measured(trainer: Any, parts: list[TrainingData], seconds: float) -> Measured:

@@ -18,7 +18,7 @@ from genprm.styles import Direct, Discriminative, PRMFormat, Style
 from genprm.styles.discriminative import QWEN_TAG
 from genprm.train.data import data_file
 from genprm.train.lora import train
-from genprm.train.options import TrainOptions
+from genprm.train.options import Machine, TrainOptions
 from genprm.train.recipes import Recipe
 from genprm.train.tasks import Task
 from genprm.train.tokens import IGNORED
@@ -107,6 +107,17 @@ async def test_it_tells_right_from_wrong_afterwards(rows: Path, tiny: Path, tmp_
     assert first[0] < 0.5
     assert none[0] > 0.5
     assert "baseline" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_head_learns_the_same_however_many_fit_the_memory(rows: Path, tiny: Path, tmp_path: Path):
+    """A solution has one mark, or up to three: the mean over each micro-batch would weigh them differently."""
+    recipe = RECIPE.model_copy(update={"batch": 8, "epochs": 2})
+    options = TrainOptions(base=str(tiny), task=Task.HEAD, recipe=recipe)
+    found = [
+        train(str(rows), tmp_path / str(size), options, Machine(micro_batch=size), say=lambda _: None).final_loss
+        for size in (1, 8)
+    ]
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
 
 
 def test_no_labels(tiny: Path, tmp_path: Path):
