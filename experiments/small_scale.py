@@ -112,38 +112,33 @@ def main() -> None:
         "mr-gsm8k": chosen.data / "mr_gsm8k_dev" / "mr_gsm8k.jsonl",
     }
     manifest.inputs([str(fitting), *map(str, files.values())])
-    adapters = {
-        (size, kind): adapter
-        for size, rows, folder in sized(fitting, chosen.sizes, run, place)
-        for kind, adapter in trained(manifest, rows, folder).items()
-    }
-    whole = max(size for size, _ in adapters)
+    parts = sized(fitting, chosen.sizes, run, place)
+    whole = max(size for size, *_ in parts)
     cells: list[Cell] = []
-    for size, kind in adapters:
-        with_votes = chosen.votes if kind is GENERATIVE and size == whole else 1
-        if size == whole or not kind.is_ablation:
-            found = verified(
-                manifest, place, kind, size, adapters[size, kind], files, chosen.rows, with_votes, chosen.vllm
-            )
-            for votes in VOTES:
-                if votes <= with_votes:
-                    cells += measured(kind, size, votes, found)
-            report(place, cells)
+    for size, rows, folder in parts:
+        for kind, adapter in trained(manifest, rows, folder).items():
+            with_votes = chosen.votes if kind is GENERATIVE and size == whole else 1
+            if size == whole or not kind.is_ablation:
+                found = verified(manifest, place, kind, size, adapter, files, chosen.rows, with_votes, chosen.vllm)
+                for votes in VOTES:
+                    if votes <= with_votes:
+                        cells += measured(kind, size, votes, found)
+                report(place, cells)
 
 
 def sized(fitting: Path, sizes: Sequence[int], run: Path, place: Path) -> list[tuple[int, Path, Path]]:
-    """How many conversations, their file, and the folder of the adapters trained on them; all of them last."""
+    """How many conversations, their file, and the folder of the adapters trained on them; all of them first."""
     records = fitting.read_text().splitlines(keepends=True)
     count = len(records)
     random.Random(SEED).shuffle(records)  # they come by where they are from
     parts = []
-    for size in sorted(size for size in sizes if size < count):
+    for size in sorted((size for size in sizes if size < count), reverse=True):
         folder = place / f"{size}-{fingerprint(str(fitting))[:8]}"
         folder.mkdir(exist_ok=True)
         rows = folder / "rows.jsonl"
         rows.write_text("".join(records[:size]))
         parts.append((size, rows, folder))
-    return [*parts, (count, fitting, run)]
+    return [(count, fitting, run), *parts]
 
 
 def trained(manifest: Manifest, rows: Path, folder: Path) -> dict[Kind, Path]:
@@ -218,6 +213,7 @@ def first_votes(row: OutputRow, votes: int) -> OutputRow:
 
 def report(place: Path, cells: Sequence[Cell]) -> None:
     """Write what is known so far: figures, plots, and a page with a table."""
+    cells = sorted(cells, key=lambda cell: cell.size)
     as_json = [
         cell._asdict()
         | {"at_half": cell.at_half.model_dump(), "at_threshold": cell.at_threshold and cell.at_threshold.model_dump()}
