@@ -97,7 +97,7 @@ def _arguments(options: TrainOptions, machine: Machine, place: TrainFolder, look
         restore_callback_states_from_checkpoint=bool(options.patience),  # the looks without progress so far
     )
     if arguments.n_gpu > 1:  # each step would take in as many batches
-        raise ConfigError(f"one process sees {arguments.n_gpu} GPUs: start one for each with accelerate launch")
+        raise ConfigError(f"one process sees {arguments.n_gpu} GPUs: start one process for each with torchrun")
     arguments.gradient_accumulation_steps = recipe.batch // processes() // micro
     if looks:
         arguments.eval_strategy = "steps"
