@@ -18,11 +18,11 @@ from pathlib import Path
 
 import httpx
 import torch
-from peft import PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from genprm.models.chat import load_tokenizer
-from genprm.models.embedded import embedded_folder
+from genprm.models.embedded import EMBEDDED, embedded_folder
+from genprm.models.transformers_backend import with_adapter
 
 START_SECONDS = 400
 PORT = 8137
@@ -80,8 +80,7 @@ def merge(adapter: Path, folder: Path) -> None:
     """Write the embedded model with ``adapter`` merged into its weights."""
     base = str(embedded_folder())
     network: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    merged = PeftModel.from_pretrained(network, str(adapter)).merge_and_unload()
-    merged.to(torch.bfloat16).save_pretrained(folder)
+    with_adapter(network, EMBEDDED, str(adapter)).to(torch.bfloat16).save_pretrained(folder)
     load_tokenizer(base).save_pretrained(folder)
 
 

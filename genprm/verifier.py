@@ -110,18 +110,17 @@ class AsyncVerifier:
         elif name == EMBEDDED and adapter == NO_ADAPTER and style is None:
             options["style"] = GenPRM(examples=worked_example())
         adapter = None if adapter == NO_ADAPTER else adapter
+        if name != EMBEDDED and adapter is None and (warning := style_warning(name, (style or GenPRM).name)):
+            warnings.warn(warning.removeprefix("warning: "), stacklevel=2)
         budget = options.get("budget") or Budget()
         box = Sandbox(sandbox, Limits(timeout=budget.run_seconds))
         await box.start()
         try:
             backend = await asyncio.to_thread(TransformersModel.load, name, adapter)
-            made = cls(backend, box, **options)
+            return cls(backend, box, **options)
         except BaseException:
             await box.close()
             raise
-        if name != EMBEDDED and adapter is None and (warning := style_warning(name, made.style.name)):
-            warnings.warn(warning.removeprefix("warning: "), stacklevel=2)
-        return made
 
     async def __aenter__(self) -> AsyncVerifier:
         return self

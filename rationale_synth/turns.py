@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from genprm.chain import Chain
 from genprm.models.base import Message
-from genprm.records import NO_ERROR, StopReason, Verdict, judged_steps
+from genprm.records import NO_ERROR, StopReason, Verdict
 from genprm.styles import genprm as style
 from genprm.train.record import ASSISTANT, ChatMessage, Masked
 from rationale_synth.consensus import Reason
@@ -38,7 +38,7 @@ async def write_turns(
     messages: list[Message] = []
     masked: list[Masked] = []
     judged = NO_ERROR
-    for index, step in enumerate(judged_steps(solution.steps, solution.label) if by_labels else solution.steps):
+    for index, step in enumerate(solution.steps):
         messages.append({"role": "user", "content": style.asked_about(solution.problem, step, index)})
         turn = style.Turn(chain, [system, *examples, *messages], index + 1)
         await turn.analyse()

@@ -72,7 +72,7 @@ class TransformersModel(ModelBackend):
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise ModelError(f"the model {name!r} cannot be loaded: {first_line(error)}") from error
         if adapter is not None:
-            model = _with_adapter(model, name, adapter)
+            model = with_adapter(model, name, adapter)
         try:
             model = model.to("cuda" if gpu else "cpu").eval()
         except RuntimeError as error:
@@ -153,7 +153,12 @@ def _full_name(name: str, adapter: str | None) -> str:
     return name if adapter is None else f"{name}+{Path(adapter).name}"
 
 
-def _with_adapter(model: Any, name: str, adapter: str) -> Any:
+def with_adapter(model: Any, name: str, adapter: str) -> Any:
+    """A model with a LoRA adapter merged into its weights.
+
+    Raises:
+        ModelError: the adapter cannot be had, or is for another base than ``name``.
+    """
     from safetensors import SafetensorError
 
     try:

@@ -191,12 +191,12 @@ class Rollouts:
         training = trainer.model.training
         with _writer(trainer.accelerator.unwrap_model(trainer.model), self._options.mixed) as model:
             made = self._runner.run(self._write(prompts, model, trainer.state.global_step if training else "dev"))
-        without_verdict = sum(one.reward is None for one in made)
-        if training and trainer.state.global_step == 0 and not any(gathered([one.agrees is not None for one in made])):
+        reached = [one.agrees is not None for one in made]
+        if training and trainer.state.global_step == 0 and not any(gathered(reached)):
             raise ModelError("no judgement reached a verdict: --start from an adapter that writes the format")
         if training:
             self.written += len(made)
-            self.without_verdict += without_verdict
+            self.without_verdict += reached.count(False)
         return {
             "prompt_ids": [one.prompt_ids for one in made],
             "completion_ids": [one.completion_ids for one in made],
@@ -277,13 +277,13 @@ def _rollouts(
             runner.run(stack.aclose())
 
 
-def gathered(items: list[T]) -> list[T]:
+def gathered(items: Sequence[T]) -> list[T]:
     """Of all processes."""
     if processes() == 1:
-        return items
+        return list(items)
     from accelerate.utils import gather_object
 
-    return list(gather_object(items))
+    return list(gather_object(list(items)))
 
 
 def agreement(
