@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.browser.conftest import View, complaints
 from tests.viewer.rows import verification, write
@@ -106,6 +106,22 @@ async def test_keys_and_deep_links(page: Page, genprm: View, tmp_path: Path):
     await page.goto(f"{url}/rows/0#step-1")
     await expect(page.locator("#step-1 .rationale")).to_be_visible()
     await expect(page.locator("#step-0 .rationale")).not_to_be_visible()
+
+
+async def test_keys_while_the_page_is_still_coming(page: Page, genprm: View, tmp_path: Path):
+    url = genprm("view", write(tmp_path / "rows.jsonl", verification("r0", -1), verification("r1", -1)))
+    come = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await come.wait()
+        await route.continue_()
+
+    await page.route("**/katex.min.js", hold)
+    await page.goto(url + "/rows/0", wait_until="commit")
+    await expect(page.locator("h1")).to_have_text("r0")
+    await page.keyboard.press("n")
+    await expect(page.locator("h1")).to_have_text("r1")
+    come.set()
 
 
 async def test_maths(page: Page, genprm: View, tmp_path: Path):

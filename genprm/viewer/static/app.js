@@ -1,4 +1,4 @@
-// Maths, keys, and the progress of a file that is still being read. What models wrote is only ever set as text.
+// Maths, and the progress of a file that is still being read. What models wrote is only ever set as text.
 "use strict";
 
 const LONGEST = 4000; // characters of a formula: longer ones stay as they are written
@@ -37,39 +37,6 @@ function typesetIn(element) {
     }
   }
 }
-
-function follow(selector) {
-  const link = document.querySelector(selector);
-  if (link) link.click();
-}
-
-function moveTo(step) {
-  const links = [...document.querySelectorAll("a.row")];
-  const now = links.indexOf(document.activeElement);
-  const next = links[Math.min(links.length - 1, Math.max(0, now + step))];
-  if (next) next.focus();
-}
-
-const KEYS = {
-  n: () => follow("a[rel=next]"),
-  p: () => follow("a[rel=prev]"),
-  u: () => follow("a[rel=up]"),
-  j: () => moveTo(1),
-  k: () => moveTo(-1),
-  o: () => {
-    const all = [...document.querySelectorAll("details")];
-    const open = all.some((each) => !each.open);
-    for (const each of all) each.open = open;
-  },
-  "/": () => document.querySelector("input[type=search]")?.focus(),
-};
-
-document.addEventListener("keydown", (event) => {
-  const typing = event.target.closest("input, textarea, select");
-  if (typing || event.ctrlKey || event.metaKey || event.altKey || !(event.key in KEYS)) return;
-  event.preventDefault();
-  KEYS[event.key]();
-});
 
 async function watchProgress(line) {
   for (;;) {
