@@ -1,40 +1,42 @@
 """The recipe of the embedded verifier, and of baselines on the same solutions: without code, and without any reasoning.
 
-    python -m experiments.embedded DATA -o RUN [--only genprm|taught|thinkprm|direct|signs]
+    python -m experiments.embedded DATA -o RUN [--only genprm|taught|thinkprm|direct|signs] \
+      [--base MODEL] [--gsm8k 300] [--families 410]
 
 Worked solutions of GSM8K's training split and of our own families get planted errors (`genprm synth plant`), reworded;
-the records train a LoRA adapter for SmolLM2-135M-Instruct (`genprm train`), RUN/genprm. On other problems it then
-writes rationales of its own, and learns from the labels what they are worth (`genprm synth --filter labels`):
-RUN/taught, which goes on from RUN/genprm. Problems that share ten words in a row with any evaluation file, or with a
-bundled problem, are left out. DATA has the folders gsm8k, math, processbench_dev, mr_gsm8k_dev and best_of_n_dev.
-RUN/manifest.json says what was run on what, and for how long; the same command goes on where it was cut off.
-RUN/held-out.jsonl is held out: planted errors in other problems, some of GSM8K, the rest of the same families, for
-`genprm eval processbench`. The shipped adapter is RUN/genprm of an earlier form of this recipe (docs/results.md).
+the records train a LoRA adapter for SmolLM2-135M-Instruct, or for another base (`genprm train`): RUN/genprm. On other
+problems it then writes rationales of its own, and learns from the labels what they are worth (`genprm synth --filter
+labels`): RUN/taught, which goes on from RUN/genprm. Problems that share ten words in a row with any evaluation file, or
+with a bundled problem, are left out. DATA has the folders gsm8k, math, processbench_dev, mr_gsm8k_dev and
+best_of_n_dev. RUN/manifest.json says what was run on what, and for how long; the same command goes on where it was cut
+off. A RUN has one base and one size. RUN/held-out.jsonl is held out: planted errors in other problems, some of GSM8K,
+the rest of the same families, for `genprm eval processbench`. The shipped adapter is RUN/genprm of an earlier form of
+this recipe (docs/results.md).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 from pathlib import Path
+from typing import NamedTuple
 
 from experiments.manifest import Manifest
 from genprm.demo import demo_path
 from genprm.models.chat import load_tokenizer
-from genprm.models.embedded import embedded_folder
+from genprm.models.embedded import EMBEDDED, model_source
 from genprm.report import write_text
 from genprm.train.record import read_records
 from genprm.train.tokens import encode
 
 OWN_SEED, DEV_SEED = 1, 1000
-TRAIN_ROWS = (0, 300)
-"""Of GSM8K; a little more than half of them can be worked out anew."""
-OWN_ROWS = (1100, 1200)
-"""Of GSM8K, for rationales of its own."""
 DEV_ROWS = 40
 """GSM8K's last rows."""
-TRAIN_FAMILIES, OWN_FAMILIES, DEV_FAMILIES = 410, 41, 41
-"""Problems made up: ten of each family, and one. A model of this size works out what it has seen the like of."""
+OWN_ROWS = 100
+"""The rows before them, for rationales of its own."""
+OWN_FAMILIES, DEV_FAMILIES = 41, 41
+"""Problems made up, one of each family."""
 EVALUATION = (
     "processbench_dev/gsm8k.jsonl", "processbench_dev/math.jsonl", "processbench_dev/olympiadbench.jsonl",
     "processbench_dev/omnimath.jsonl", "mr_gsm8k_dev/mr_gsm8k.jsonl", "gsm8k/test.jsonl", "math/math500_test.jsonl",
@@ -43,7 +45,7 @@ EVALUATION = (
 """Whatever is measured on: no problem of theirs may be trained on."""
 MAX_LENGTH = 1024
 """Tokens of a conversation; a quarter of them are longer, and take more time than they teach."""
-RECIPE = (
+OPTIONS = (
     "--epochs", "1", "--batch", "8", "--learning-rate", "1e-3", "--schedule", "linear", "--warmup", "0.05",
     "--rank", "16", "--alpha", "16", "--max-length", str(MAX_LENGTH), "--mixed", "--save-every", "20",
 )  # fmt: skip
@@ -59,17 +61,37 @@ KINDS = {
 """What is trained, and by which command."""
 
 
+class Recipe(NamedTuple):
+    """What is trained, and on how much."""
+
+    base: str = EMBEDDED
+    gsm8k: int = 300
+    """GSM8K's first rows; a little more than half of them can be worked out anew."""
+    families: int = 410
+    """Problems made up: ten of each family. The embedded model works out what it has seen the like of."""
+
+
+def with_recipe(parser: argparse.ArgumentParser) -> None:
+    """What every experiment that trains takes."""
+    usual = Recipe()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--base", default=usual.base, help="hub id or folder of the model to train")
+    parser.add_argument("--gsm8k", type=int, default=usual.gsm8k, help="problems of GSM8K to train on")
+    parser.add_argument("--families", type=int, default=usual.families, help="made-up problems to train on")
+
+
 def main() -> None:
     """Make the data, train, and write down what was done."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    with_recipe(parser)
     parser.add_argument("--only", choices=sorted(KINDS), action="append")
     chosen = parser.parse_args()
     run: Path = chosen.output
+    recipe = Recipe(chosen.base, chosen.gsm8k, chosen.families)
     run.mkdir(parents=True, exist_ok=True)
     manifest = Manifest(run / "manifest.json")
-    fitting = make_data(chosen.data, run, manifest)
+    fitting = make_data(chosen.data, run, manifest, recipe)
     for kind in chosen.only or KINDS:
         if (run / kind / "README.md").exists():
             continue
@@ -78,17 +100,23 @@ def main() -> None:
             data, further = run / "own-rationales", ["--start", run / "genprm"]
             if not (data / "README.md").exists():
                 source = run / "own-data" / "input.jsonl"
-                manifest.genprm("synth", source, "-o", data, *OWN, "--tries", 1, "--adapter", run / "genprm")
+                by = ("--model", recipe.base, "--adapter", run / "genprm")
+                manifest.genprm("synth", source, "-o", data, *OWN, "--tries", 1, *by)
         if kind == "thinkprm":
-            data = make_chains(run, manifest)
-        manifest.genprm("train", *KINDS[kind], data, "-o", run / kind, *RECIPE, *further)
+            data = make_chains(run, manifest, recipe)
+        train(manifest, kind, data, run / kind, recipe.base, *further)
 
 
-def make_chains(run: Path, manifest: Manifest) -> Path:
+def train(manifest: Manifest, kind: str, data: Path, output: Path, base: str, *further: object) -> None:
+    """Train one kind of verifier."""
+    manifest.genprm("train", *KINDS[kind], data, "-o", output, "--base", base, *OPTIONS, *further)
+
+
+def make_chains(run: Path, manifest: Manifest, recipe: Recipe) -> Path:
     """The solutions that are trained on, with ThinkPRM's chains in place of code."""
     folder, chains = run / "chains-data", run / "chains.jsonl"
     if not (folder / "README.md").exists():
-        options = (*_planting("train"), "--style", "thinkprm")
+        options = (*_planting("train", recipe), "--style", "thinkprm")
         manifest.genprm("synth", "plant", run / "train.jsonl", "-o", folder, *options)
     if not chains.exists():
         wanted = {record.id for record in read_records(str(run / "fitting.jsonl"))}
@@ -97,23 +125,31 @@ def make_chains(run: Path, manifest: Manifest) -> Path:
     return chains
 
 
-def make_data(data: Path, run: Path, manifest: Manifest) -> Path:
-    """Plant errors in problems to train on, to write rationales about, and to hold out; returns what is trained on."""
+def make_data(data: Path, run: Path, manifest: Manifest, recipe: Recipe) -> Path:
+    """Plant errors in problems to train on, to write rationales about, and to hold out; returns what is trained on.
+
+    Raises:
+        SystemExit: ``run`` is of another recipe, or GSM8K has not so many rows.
+    """
     evaluation = [str(data / name) for name in EVALUATION] + [str(demo_path())]
     source = data / "gsm8k/train.jsonl"
     manifest.inputs([str(source), *evaluation])
     lines = source.read_text().splitlines(keepends=True)
+    spare = lines[: -DEV_ROWS - OWN_ROWS]
+    if recipe.gsm8k > len(spare):
+        raise SystemExit(f"--gsm8k: {source} has {len(spare)} rows to train on, not {recipe.gsm8k}")
+    _keep(recipe, run / "recipe.json")
     for name, rows in (
-        ("train", lines[slice(*TRAIN_ROWS)]), ("own", lines[slice(*OWN_ROWS)]), ("dev", lines[-DEV_ROWS:])
+        ("train", spare[: recipe.gsm8k]), ("own", lines[-DEV_ROWS - OWN_ROWS : -DEV_ROWS]), ("dev", lines[-DEV_ROWS:])
     ):  # fmt: skip
         (run / f"{name}.jsonl").write_text("".join(rows))
-        options = _planting(name)
+        options = _planting(name, recipe)
         spared = [part for file in evaluation for part in ("--decontaminate", file)]
         if not (run / f"{name}-data" / "README.md").exists():
             manifest.genprm("synth", "plant", run / f"{name}.jsonl", "-o", run / f"{name}-data", *options, *spared)
     fitting = run / "fitting.jsonl"
     if not fitting.exists():
-        keep_fitting(run / "train-data" / "train.jsonl", fitting)
+        keep_fitting(run / "train-data" / "train.jsonl", fitting, recipe.base)
     hold_out(run)
     return fitting
 
@@ -127,17 +163,25 @@ def hold_out(run: Path) -> None:
     (run / "held-out.jsonl").write_text("".join(record.model_dump_json() + "\n" for record in rows))
 
 
-def _planting(name: str) -> tuple[str, ...]:
+def _keep(recipe: Recipe, file: Path) -> None:
+    """A run is not gone on with under another recipe: what is there would be taken for it."""
+    found = Recipe(**json.loads(file.read_text())) if file.exists() else recipe
+    if found != recipe:
+        raise SystemExit(f"{file.parent} is of {found}, not of {recipe}: name another folder")
+    write_text(file, json.dumps(recipe._asdict()) + "\n")
+
+
+def _planting(name: str, recipe: Recipe) -> tuple[str, ...]:
     """How errors are planted in a part of the data."""
     families, seed = {
-        "train": (TRAIN_FAMILIES, 0), "own": (OWN_FAMILIES, OWN_SEED), "dev": (DEV_FAMILIES, DEV_SEED)
+        "train": (recipe.families, 0), "own": (OWN_FAMILIES, OWN_SEED), "dev": (DEV_FAMILIES, DEV_SEED)
     }[name]  # fmt: skip
     return ("--errors", "1", "--no-balance", "--reword", "--families", str(families), "--seed", str(seed))
 
 
-def keep_fitting(source: Path, target: Path) -> None:
+def keep_fitting(source: Path, target: Path, base: str) -> None:
     """The records whose whole conversation fits, so that the baselines, which need less room, see no others."""
-    tokenizer = load_tokenizer(str(embedded_folder()))
+    tokenizer = load_tokenizer(model_source(base))
     kept = [
         record.model_dump_json() + "\n"
         for record in read_records(str(source))

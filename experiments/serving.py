@@ -21,7 +21,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from genprm.models.chat import load_tokenizer
-from genprm.models.embedded import EMBEDDED, embedded_folder
+from genprm.models.embedded import model_source
 from genprm.models.transformers_backend import with_adapter
 
 START_SECONDS = 400
@@ -37,11 +37,12 @@ ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "3", "VLLM_CPU_O
 
 
 @contextmanager
-def served(python: Path, adapter: Path) -> Iterator[tuple[str, ...]]:
-    """The embedded model with ``adapter``, in bfloat16; gives the options by which `genprm` reaches it.
+def served(python: Path, base: str, adapter: Path) -> Iterator[tuple[str, ...]]:
+    """``base`` with ``adapter``, in bfloat16; gives the options by which `genprm` reaches it.
 
     Args:
         python: the Python that has vLLM.
+        base: hub id, folder, or `EMBEDDED`.
         adapter: the folder of a LoRA adapter.
 
     Raises:
@@ -50,7 +51,7 @@ def served(python: Path, adapter: Path) -> Iterator[tuple[str, ...]]:
     """
     folder = Path(tempfile.mkdtemp(prefix="genprm-merged-"))
     try:
-        merge(adapter, folder)
+        merge(base, adapter, folder)
         with socket.socket() as free:
             free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             free.bind(("127.0.0.1", PORT))  # else another server's answers would be taken for this one's
@@ -67,7 +68,7 @@ def served(python: Path, adapter: Path) -> Iterator[tuple[str, ...]]:
         try:
             url = f"http://127.0.0.1:{PORT}/v1"
             _wait(process, url, log)
-            yield ("--base-url", url, "--model", adapter.name, "--tokenizer", str(embedded_folder()))
+            yield ("--base-url", url, "--model", adapter.name, "--tokenizer", model_source(base))
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -76,12 +77,12 @@ def served(python: Path, adapter: Path) -> Iterator[tuple[str, ...]]:
         shutil.rmtree(folder)
 
 
-def merge(adapter: Path, folder: Path) -> None:
-    """Write the embedded model with ``adapter`` merged into its weights."""
-    base = str(embedded_folder())
-    network: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    with_adapter(network, EMBEDDED, str(adapter)).to(torch.bfloat16).save_pretrained(folder)
-    load_tokenizer(base).save_pretrained(folder)
+def merge(base: str, adapter: Path, folder: Path) -> None:
+    """Write ``base`` with ``adapter`` merged into its weights."""
+    source = model_source(base)
+    network: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    with_adapter(network, base, str(adapter)).to(torch.bfloat16).save_pretrained(folder)
+    load_tokenizer(source).save_pretrained(folder)
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

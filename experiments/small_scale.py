@@ -1,12 +1,13 @@
 """The papers' claim at our size: does a verifier that reasons and runs code need less data than one that does not?
 
-    python -m experiments.small_scale DATA -o RUN [--sizes 90 280] [--rows 100] [--votes 8] [--vllm PYTHON]
+    python -m experiments.small_scale DATA -o RUN [--sizes 90 280] [--rows 100] [--votes 8] [--vllm PYTHON] \
+      [--base MODEL] [--gsm8k 300] [--families 410]
 
-The same base, SmolLM2-135M-Instruct, and the same solutions, those of `experiments.embedded`: all of them, where RUN's
-own adapters are measured, and fewer. At each size there are three verifiers: generative with code, direct (Yes or No at
-once), and discriminative (+ or -); with all the data also the generative one without execution, without code, and
-with several votes. Each is measured on held-out planted errors, on ProcessBench's GSM8K rows and on MR-GSM8K, at 0.5
-and at the threshold that is best on the planted ones. What RUN lacks is made first.
+The same base, SmolLM2-135M-Instruct if none is named, and the same solutions, those of `experiments.embedded`: all of
+them, where RUN's own adapters are measured, and fewer. At each size there are three verifiers: generative with code,
+direct (Yes or No at once), and discriminative (+ or -); with all the data also the generative one without execution,
+without code, and with several votes. Each is measured on held-out planted errors, on ProcessBench's GSM8K rows and on
+MR-GSM8K, at 0.5 and at the threshold that is best on the planted ones. What RUN lacks is made first.
 
 With --vllm they are served, in bfloat16: on a CPU in a third of the time.
 
@@ -26,8 +27,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.embedded import KINDS as TRAINED
-from experiments.embedded import RECIPE, make_data
+from experiments.embedded import Recipe, make_data, train, with_recipe
 from experiments.manifest import Manifest
 from experiments.serving import served
 from genprm.aggregate import ChainVotes, combine_chains
@@ -92,8 +92,7 @@ def main() -> None:
     """Train, measure, and write the page."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no server is left behind
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    with_recipe(parser)
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="beside all of the data")
     parser.add_argument("--rows", type=int, default=100, help="of each file")
     parser.add_argument(
@@ -105,7 +104,8 @@ def main() -> None:
     place = run / "small-scale"
     place.mkdir(parents=True, exist_ok=True)
     manifest = Manifest(place / "manifest.json")
-    fitting = make_data(chosen.data, run, Manifest(run / "manifest.json"))
+    recipe = Recipe(chosen.base, chosen.gsm8k, chosen.families)
+    fitting = make_data(chosen.data, run, Manifest(run / "manifest.json"), recipe)
     files = {
         HELD_OUT: run / "held-out.jsonl",
         "processbench-gsm8k": chosen.data / "processbench_dev" / "gsm8k.jsonl",
@@ -116,10 +116,11 @@ def main() -> None:
     whole = max(size for size, *_ in parts)
     cells: list[Cell] = []
     for size, rows, folder in parts:
-        for kind, adapter in trained(manifest, rows, folder).items():
+        for kind, adapter in trained(manifest, recipe.base, rows, folder).items():
             with_votes = chosen.votes if kind is GENERATIVE and size == whole else 1
             if size == whole or not kind.is_ablation:
-                found = verified(manifest, place, kind, size, adapter, files, chosen.rows, with_votes, chosen.vllm)
+                model = (recipe.base, adapter, chosen.vllm)
+                found = verified(manifest, place, kind, size, model, files, chosen.rows, with_votes)
                 for votes in VOTES:
                     if votes <= with_votes:
                         cells += measured(kind, size, votes, found)
@@ -141,11 +142,11 @@ def sized(fitting: Path, sizes: Sequence[int], run: Path, place: Path) -> list[t
     return [(count, fitting, run), *parts]
 
 
-def trained(manifest: Manifest, rows: Path, folder: Path) -> dict[Kind, Path]:
+def trained(manifest: Manifest, base: str, rows: Path, folder: Path) -> dict[Kind, Path]:
     """Every verifier's adapter; those that are not there are trained."""
     for name in dict.fromkeys(kind.trained_as for kind in KINDS):
         if not (folder / name / "README.md").exists():
-            manifest.genprm("train", *TRAINED[name], rows, "-o", folder / name, *RECIPE)
+            train(manifest, name, rows, folder / name, base)
     return {kind: folder / kind.trained_as for kind in KINDS}
 
 
@@ -154,21 +155,21 @@ def verified(
     place: Path,
     kind: Kind,
     size: int,
-    adapter: Path,
+    model: tuple[str, Path, Path | None],
     files: dict[str, Path],
     rows: int,
     votes: int,
-    vllm: Path | None,
 ) -> dict[str, list[OutputRow]]:
-    """All files' rows; those that are not there are verified."""
+    """All files' rows; those that are not there are verified. The model: its base, its adapter, and vLLM's Python."""
+    base, adapter, vllm = model
     # Whatever the rows depend on, so that what was found with something else is not taken for this.
     parts = [fingerprint(str(file)) for file in (adapter / "adapter_model.safetensors", *files.values())]
     mark = hashlib.sha256("\n".join([*parts, *kind.verifying, "served" * bool(vllm)]).encode()).hexdigest()[:8]
     folder = place / "-".join([*kind.name.replace(",", "").split(), str(size), f"{rows}x{votes}", mark])
     results = folder / "rows.jsonl"
     if not results.exists():
-        with served(vllm, adapter) if vllm else nullcontext(("--adapter", adapter)) as model:
-            how = (*kind.verifying, *model, "--votes", votes, "--limit", rows, "-o", folder)
+        with served(vllm, base, adapter) if vllm else nullcontext(("--model", base, "--adapter", adapter)) as which:
+            how = (*kind.verifying, *which, "--votes", votes, "--limit", rows, "-o", folder)
             manifest.genprm("eval", "processbench", *files.values(), *how)
     found = iter(read_results(results))
     return {name: list(islice(found, len(read_solutions(str(file), rows)))) for name, file in files.items()}

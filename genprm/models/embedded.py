@@ -58,6 +58,15 @@ def embedded_folder() -> Path:
     return folder
 
 
+def model_source(name: str) -> str:
+    """Where a model's files are: a hub id or a folder, which for `EMBEDDED` is its own.
+
+    Raises:
+        ModelError: as `embedded_folder`.
+    """
+    return str(embedded_folder()) if name == EMBEDDED else name
+
+
 def _convert(source: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig

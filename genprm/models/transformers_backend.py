@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from genprm.errors import ConfigError, ContextFullError, ModelError
 from genprm.models.base import Completion, Message, ModelBackend, Sampling
 from genprm.models.chat import encode, first_line, is_one_token, load_tokenizer, render_chat, split_tokens
-from genprm.models.embedded import EMBEDDED, embedded_folder
+from genprm.models.embedded import model_source
 
 if TYPE_CHECKING:
     from genprm.models.batching import Batcher
@@ -57,14 +57,14 @@ class TransformersModel(ModelBackend):
         Raises:
             ModelError: there is no such model or adapter, or the adapter is for another base.
         """
-        tokenizer = load_tokenizer(str(embedded_folder()) if name == EMBEDDED else name)
+        source = model_source(name)
+        tokenizer = load_tokenizer(source)
         import torch
         from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        source = str(embedded_folder()) if name == EMBEDDED else name
         gpu = torch.cuda.is_available()
         dtype = "auto" if gpu else torch.float32
         try:

@@ -17,7 +17,7 @@ from typing import Any
 from genprm.errors import ContextFullError, ModelError, ModelUnavailableError
 from genprm.models.base import Completion, FinishReason, Message, ModelBackend, Sampling, TokenChoice
 from genprm.models.chat import encode, first_line, is_one_token, load_tokenizer, render_chat, split_tokens
-from genprm.models.embedded import EMBEDDED, embedded_folder
+from genprm.models.embedded import model_source
 from genprm.tasks import gather_all
 
 IN_FLIGHT = 64
@@ -56,7 +56,7 @@ class VLLMModel(ModelBackend):
             from vllm.v1.engine.async_llm import AsyncLLM
         except ImportError as error:
             raise ModelError("this backend needs vLLM: pip install 'genprm[vllm]'") from error
-        source = str(embedded_folder()) if name == EMBEDDED else name
+        source = model_source(name)
         tokenizer = load_tokenizer(source)
         arguments: dict[str, Any] = {
             "model": source, "enable_prefix_caching": True, "max_logprobs": MAX_LOGPROBS,

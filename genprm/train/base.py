@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from genprm.errors import InputError, ModelError
 from genprm.models.chat import first_line, load_tokenizer
-from genprm.models.embedded import EMBEDDED, EMBEDDED_HUB_ID, embedded_folder
+from genprm.models.embedded import EMBEDDED, EMBEDDED_HUB_ID, model_source
 from genprm.report import write_text
 from genprm.train.recipes import LoRA
 
@@ -43,7 +43,7 @@ def open_base(name: str, max_length: int, marker: str | None = None) -> Base:
     """
     from transformers import AutoConfig
 
-    source = str(embedded_folder()) if name == EMBEDDED else name
+    source = model_source(name)
     tokenizer = load_tokenizer(source)
     try:
         room = AutoConfig.from_pretrained(source).get_text_config().max_position_embeddings
