@@ -143,9 +143,11 @@ def _worked_out(check: Check) -> str:
 
 
 def _known_numbers(solution: Planted, index: int) -> str:
-    """Code that looks up the numbers of a step that computes nothing among those that may stand there."""
-    said = dict.fromkeys(numbers(solution.steps[index]))
-    known = dict.fromkeys([*solution.known(index), *(number for number in said if number in CONSTANTS)])
+    """Code that looks up the numbers of a step that computes nothing among those that are known; "Step 1" is none."""
+    known = dict.fromkeys(solution.known(index))
+    said = dict.fromkeys(
+        number for number in numbers(solution.steps[index]) if number in known or number not in CONSTANTS
+    )
     return f"print({_set(said)} <= {_set(known)})"
 
 

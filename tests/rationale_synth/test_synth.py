@@ -227,6 +227,30 @@ async def test_what_is_kept_says_what_the_model_did_not_write(local_sandbox: San
     assert all(text.count("[Code Output]") == 1 for text in answers if "```python" in text)
 
 
+@pytest.mark.parametrize(
+    ("step", "looked_up"),
+    [
+        ("Step 1: First, 2 things are asked.", "set() <= {30, 1.5}"),
+        ("Patricia had 30 roses on day 1.", "{30} <= {30, 1.5}"),
+        ("Each of the 31 costs 1.5 dollars.", "{31, 1.5} <= {30, 1.5}"),
+    ],
+)
+async def test_the_numbers_of_a_step_that_computes_nothing(local_sandbox: Sandbox, step: str, looked_up: str):
+    planted = Planted(
+        id="p",
+        problem="Patricia has 30 roses at $1.5.",
+        answer="30",
+        steps=(step,),
+        label=NO_ERROR,
+        kind=None,
+        checks=((),),
+    )
+    record = await synthesize(GoldCritic([planted]), local_sandbox, planted)
+    [attempt] = record.attempts
+    assert attempt.transcript is not None
+    assert f"```python\nprint({looked_up})\n```" in attempt.transcript.messages[-1].content
+
+
 async def test_planted_errors_as_thinkprm_chains():
     """Without a sandbox: in these the right value stands in words, and the chain ends with the first error."""
     options = SynthOptions(tries=1, style=SynthStyle.THINKPRM)
