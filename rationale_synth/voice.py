@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from genprm.records import NO_ERROR, Record, judged_steps
 from rationale_synth.planted import LEAPS, SENTENCE_END, Check, Planted
@@ -17,6 +17,12 @@ _EQUATION = re.compile(r"(\(*\d[\d.]*\)*(?: [-+*/] \(*\d[\d.]*\)*)+) = (-?\d[\d.
 _IN_MORE = re.compile(r"(?:[\w^!(,.|)/-]|[-+*/^=] )$")
 """What stands before an equation that is only the end of one."""
 _ANSWER = re.compile(r" The answer is (-?[\d.,]+)\.$")
+_PART_END = re.compile(r"[,;] (?:and |but |then )?| and | but ")
+_FACT = re.compile(r"[^=^*+{}\\\n]*\d[^=^*+{}\\\n]*")
+FACT_WORDS = 4
+_COMMON = re.compile(
+    r"^(?:A|After|All|An|At|Each|Every|He|Her|His|If|In|It|On|One|She|The|Their|There|These|They|This|When)\b"
+)
 _OPENINGS = (
     "Let's break down the problem step by step.",
     "Let's go through the problem one condition at a time.",
@@ -40,6 +46,16 @@ _INTERLUDES = (
     "We remember that {found} is what we have until now, and read on: {other}",
 )
 """Steps that compute nothing: most false alarms of a verifier that has seen few of them are on such steps."""
+_RESTATEMENTS = (
+    "{Fact}.",
+    "First, {fact}.",
+    "Next, {fact}.",
+    "We know that {fact}.",
+    "The problem states that {fact}. We need this for what follows.",
+    "- {Fact}.\n- {Other}.",
+    "From the problem: {fact}; {other}.",
+)
+"""Steps that say again, in part, what the problem says: their numbers are no results, and are not to be worked out."""
 _HEADS: tuple[Callable[[int], str], ...] = (
     lambda n: f"Step {n}: ",
     lambda n: f"{n}. ",
@@ -58,6 +74,8 @@ MERGED = 0.35
 """How often a step swallows the next one."""
 OPENED, INTERRUPTED = 0.6, 0.25
 """How often something is said before the first step, and before each later one."""
+RESTATED, BEGUN = 0.3, 0.25
+"""How often a fact is said again before a step, and at the beginning of one."""
 
 
 class _Told(Record):
@@ -109,13 +127,15 @@ def _merged(told: list[_Told], chance: random.Random) -> list[_Told]:
 def _talked(told: list[_Told], problem: str, chance: random.Random) -> list[_Told]:
     """With steps in between, and at the beginning, that say what is given or what comes next."""
     *given, question = SENTENCE_END.split(problem)
+    facts = _facts(given)
     talked: list[_Told] = []
     for step in told:
         found = [check.claim for before in talked for check in before.checks]
+        is_wrong = any(before.wrong for before in talked)
         words = None
         if not talked and chance.random() < OPENED:
             words = chance.choice(_OPENINGS)
-        elif found and not any(before.wrong for before in talked) and chance.random() < INTERRUPTED:
+        elif found and not is_wrong and chance.random() < INTERRUPTED:
             words = chance.choice(_INTERLUDES)
         if words is not None:
             one, other = (chance.choice(given or [question]) for _ in range(2))
@@ -123,8 +143,28 @@ def _talked(told: list[_Told], problem: str, chance: random.Random) -> list[_Tol
             found = found[-1:] or [""]
             text = words.format(given=one, other=other, question=question, found=found[0], count=count)
             talked.append(_Told(text=text))
+        if facts and not is_wrong and chance.random() < RESTATED:
+            talked.append(_Told(text=_restated(chance.choice(_RESTATEMENTS), facts, chance)))
+        if facts and chance.random() < BEGUN:
+            step = step.model_copy(update={"text": f"{_restated(_RESTATEMENTS[0], facts, chance)} {step.text}"})
         talked.append(step)
     return talked
+
+
+def _facts(sentences: Sequence[str]) -> list[str]:
+    """The parts of a problem's sentences that give a number in words, not in a formula."""
+    parts = [part.strip(" .!?") for sentence in sentences for part in _PART_END.split(sentence)]
+    return [part for part in parts if _FACT.fullmatch(part) and len(part.split()) >= FACT_WORDS]
+
+
+def _restated(words: str, facts: Sequence[str], chance: random.Random) -> str:
+    fact, other = chance.sample(facts, 2) if len(facts) > 1 else (facts[0], "this is given")
+    fact, other = (_COMMON.sub(lambda found: found[0].lower(), text) for text in (fact, other))
+    return words.format(fact=fact, other=other, Fact=_begun(fact), Other=_begun(other))
+
+
+def _begun(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _closed(told: list[_Told], chance: random.Random) -> list[_Told]:

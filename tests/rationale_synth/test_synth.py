@@ -143,6 +143,23 @@ def test_other_words_for_the_same_solution(planted: Planted):
     assert len({voiced(planted, seed).steps for seed in range(8)}) > 4
 
 
+def test_facts_are_said_again():
+    """What the problem gives stands in steps of its own, and before equations; neither is worked out."""
+    problem = (
+        "He buys 12 pens, and she has 3.50 dollars and two cats. 4 + x = 9. A pen costs $2. How much do 31 pens cost?"
+    )
+    facts = ("he buys 12 pens", "she has 3.50 dollars", "a pen costs $2")
+    planted = chosen(None).model_copy(update={"problem": problem})
+    own = begun = 0
+    for seed in range(40):
+        told = voiced(planted, seed)
+        for step, checks in zip(told.steps, told.checks, strict=True):
+            said = [fact for fact in facts if fact in step.lower()]
+            own += bool(said) and not checks
+            begun += bool(said) and bool(checks)
+    assert min(own, begun) > 5
+
+
 @pytest.mark.parametrize("planted", list(family_plants(82, errors=2)), ids=lambda planted: planted.id)
 def test_other_words_claim_nothing_else(planted: Planted):
     for seed in range(3):
