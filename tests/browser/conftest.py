@@ -32,29 +32,6 @@ async def browser() -> AsyncIterator[Browser]:
         await started.close()
 
 
-@pytest_asyncio.fixture
-async def page(browser: Browser, request: pytest.FixtureRequest) -> AsyncIterator[Page]:
-    """A page; what it must not do fails the test. A screenshot of its end is kept."""
-    opened = await browser.new_page(viewport={"width": 1100, "height": 900})
-    wrong: list[str] = []
-    opened.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on("dialog", lambda dialog: wrong.append(f"a dialog: {dialog.message}"))
-    opened.on("request", lambda sent: wrong.append(sent.url) if urlsplit(sent.url).hostname != "127.0.0.1" else None)
-    yield opened
-    ARTIFACTS.mkdir(exist_ok=True)
-    await opened.screenshot(path=ARTIFACTS / f"{request.node.name}.png")
-    await opened.close()
-    assert wrong == []
-
-
-async def complaints(page: Page) -> list[Any]:
-    """What axe finds to be hard for some people, of levels A and AA."""
-    await page.evaluate((Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text())
-    found = await page.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})")
-    return [(each["id"], each["help"], [node["html"][:200] for node in each["nodes"]]) for each in found["violations"]]
-
-
 View = Callable[..., str]
 
 
@@ -77,3 +54,26 @@ def genprm(tmp_path: Path) -> Iterator[View]:
             raise AssertionError(said)
 
         yield start
+
+
+@pytest_asyncio.fixture
+async def page(browser: Browser, genprm: View, request: pytest.FixtureRequest) -> AsyncIterator[Page]:
+    """A page, closed before ``genprm`` stops; what it must not do fails the test. A screenshot of its end is kept."""
+    opened = await browser.new_page(viewport={"width": 1100, "height": 900})
+    wrong: list[str] = []
+    opened.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on("dialog", lambda dialog: wrong.append(f"a dialog: {dialog.message}"))
+    opened.on("request", lambda sent: wrong.append(sent.url) if urlsplit(sent.url).hostname != "127.0.0.1" else None)
+    yield opened
+    ARTIFACTS.mkdir(exist_ok=True)
+    await opened.screenshot(path=ARTIFACTS / f"{request.node.name}.png")
+    await opened.close()
+    assert wrong == []
+
+
+async def complaints(page: Page) -> list[Any]:
+    """What axe finds to be hard for some people, of levels A and AA."""
+    await page.evaluate((Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text())
+    found = await page.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})")
+    return [(each["id"], each["help"], [node["html"][:200] for node in each["nodes"]]) for each in found["violations"]]
