@@ -102,7 +102,7 @@ def _named(solution: Planted, fault: Reason | None) -> int:
 def _section(solution: Planted, index: int, fault: Reason | None) -> str:
     checks = _checks(solution, index)
     analysis = _analysis(solution, index, "paragraph", [check.work for check in checks])
-    code = "\n".join(check.code for check in checks) or _known_numbers(solution, index)
+    code = _code(solution, index)
     reflection = _DISAGREES if index == solution.label else _AGREES
     # The part ends where the block is closed: that is the stop string, which the loop writes itself.
     text = f"### Paragraph {index + 1}\n<analyze>\n{analysis}\n</analyze>\n"
@@ -142,14 +142,23 @@ def _worked_out(check: Check) -> str:
     return check.work if found in (None, check.work) else f"{check.work} = {found}"
 
 
-def _known_numbers(solution: Planted, index: int) -> str:
-    """Code that looks up the numbers of a step that computes nothing among those that are known; "Step 1" is none."""
-    known = dict.fromkeys(solution.known(index))
-    said = dict.fromkeys(
-        number for number in numbers(solution.steps[index]) if number in known or number not in CONSTANTS
-    )
-    return f"print({_set(said)} <= {_set(known)})"
+def _code(solution: Planted, index: int) -> str:
+    """Code that works a step's claims out, and adds them to what is known; or, if it has none, looks its numbers up.
+
+    The set of known numbers stays in the kernel from step to step, so that no later step has to write it again.
+    """
+    lines = [] if index else [f"known = {_set(numbers(solution.problem))}"]
+    checks = _checks(solution, index)
+    if not checks:
+        # Constants are not looked up: the 1 of "Step 1" is none of the problem's numbers.
+        known = {*solution.known(index)}
+        said = [number for number in numbers(solution.steps[index]) if number in known or number not in CONSTANTS]
+        return "\n".join([*lines, f"print({_set(said)} <= known)"])
+    lines += [check.code for check in checks]
+    claimed = [number for check in checks for number in numbers(check.claim)]
+    return "\n".join([*lines, f"known |= {_set(claimed)}"])
 
 
 def _set(values: Iterable[str]) -> str:
-    return "{" + ", ".join(values) + "}" if values else "set()"
+    once = dict.fromkeys(values)
+    return "{" + ", ".join(once) + "}" if once else "set()"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from genprm.records import NO_ERROR, Record, judged_steps
-from rationale_synth.planted import LEAPS, SENTENCE_END, Check, Planted
+from rationale_synth.planted import LEAPS, SENTENCE_END, Check, Kind, Planted
 
 _EQUATION = re.compile(r"(\(*\d[\d.]*\)*(?: [-+*/] \(*\d[\d.]*\)*)+) = (-?\d[\d.]*\d|\d)(?![\d.^]*[\d^])")
 _IN_MORE = re.compile(r"(?:[\w^!(,.|)/-]|[-+*/^=] )$")
@@ -52,10 +52,18 @@ _RESTATEMENTS = (
     "Next, {fact}.",
     "We know that {fact}.",
     "The problem states that {fact}. We need this for what follows.",
-    "- {Fact}.\n- {Other}.",
-    "From the problem: {fact}; {other}.",
 )
+_LISTS = ("- {Fact}.\n- {Other}.", "From the problem: {fact}; {other}.")
 """Steps that say again, in part, what the problem says: their numbers are no results, and are not to be worked out."""
+_LETTERS = ("x", "y", "n", "A", "T")
+_ARITHMETIC = re.compile(r"\d[\d.]*(?: [-+*] \d[\d.]*)+")
+_EQUATIONS = (
+    "Let {letter} be the number that we need next. Then {letter} = {work}.",
+    "We can write this as an equation: {letter} = {work}.",
+    "We set up the equation for {letter}: \\[ {work} = {letter} \\]",
+    "Let \\({letter}\\) stand for it, so that \\({letter} = {work}\\).",
+)
+"""Steps that set an equation up, and do not solve it: their letters have no value yet."""
 _HEADS: tuple[Callable[[int], str], ...] = (
     lambda n: f"Step {n}: ",
     lambda n: f"{n}. ",
@@ -74,8 +82,8 @@ MERGED = 0.35
 """How often a step swallows the next one."""
 OPENED, INTERRUPTED = 0.6, 0.25
 """How often something is said before the first step, and before each later one."""
-RESTATED, BEGUN = 0.3, 0.25
-"""How often a fact is said again before a step, and at the beginning of one."""
+RESTATED, BEGUN, LETTERED = 0.3, 0.25, 0.15
+"""How often a fact is said again before a step, and at the beginning of one; and how often a step sets up the next."""
 
 
 class _Told(Record):
@@ -100,7 +108,7 @@ def voiced(planted: Planted, seed: int = 0) -> Planted:
         for index, (text, each) in enumerate(zip(planted.steps, checks, strict=True))
     ]
     told = _closed(_merged(told, chance), chance)
-    told = _headed(_talked([_set(step, chance) for step in told], planted.problem, chance), chance)
+    told = _headed(_talked([_set(step, chance) for step in told], planted, chance), chance)
     label = next((index for index, step in enumerate(told) if step.wrong), NO_ERROR)
     return planted.model_copy(
         update={
@@ -124,9 +132,9 @@ def _merged(told: list[_Told], chance: random.Random) -> list[_Told]:
     return merged
 
 
-def _talked(told: list[_Told], problem: str, chance: random.Random) -> list[_Told]:
+def _talked(told: list[_Told], planted: Planted, chance: random.Random) -> list[_Told]:
     """With steps in between, and at the beginning, that say what is given or what comes next."""
-    *given, question = SENTENCE_END.split(problem)
+    *given, question = SENTENCE_END.split(planted.problem)
     facts = _facts(given)
     talked: list[_Told] = []
     for step in told:
@@ -144,9 +152,13 @@ def _talked(told: list[_Told], problem: str, chance: random.Random) -> list[_Tol
             text = words.format(given=one, other=other, question=question, found=found[0], count=count)
             talked.append(_Told(text=text))
         if facts and not is_wrong and chance.random() < RESTATED:
-            talked.append(_Told(text=_restated(chance.choice(_RESTATEMENTS), facts, chance)))
+            ways = _RESTATEMENTS if len(facts) < 2 else _RESTATEMENTS + _LISTS
+            talked.append(_Told(text=_restated(chance.choice(ways), facts, chance)))
+        is_set_up_rightly = not step.wrong or planted.kind is Kind.ARITHMETIC_SLIP
+        if is_set_up_rightly and not is_wrong and chance.random() < LETTERED:
+            talked += _lettered(step, chance)
         if facts and chance.random() < BEGUN:
-            step = step.model_copy(update={"text": f"{_restated(_RESTATEMENTS[0], facts, chance)} {step.text}"})
+            step = step.model_copy(update={"text": f"{_restated('{Fact}.', facts, chance)} {step.text}"})
         talked.append(step)
     return talked
 
@@ -158,9 +170,18 @@ def _facts(sentences: Sequence[str]) -> list[str]:
 
 
 def _restated(words: str, facts: Sequence[str], chance: random.Random) -> str:
-    fact, other = chance.sample(facts, 2) if len(facts) > 1 else (facts[0], "this is given")
+    fact, other = chance.sample(facts, 2) if len(facts) > 1 else (facts[0], facts[0])
     fact, other = (_COMMON.sub(lambda found: found[0].lower(), text) for text in (fact, other))
     return words.format(fact=fact, other=other, Fact=_begun(fact), Other=_begun(other))
+
+
+def _lettered(step: _Told, chance: random.Random) -> list[_Told]:
+    """A step that sets up with a letter what the next one works out, where that is plain arithmetic."""
+    work = step.checks[0].work if step.checks else ""
+    if not _ARITHMETIC.fullmatch(work):
+        return []
+    words, letter, times = map(chance.choice, (_EQUATIONS, _LETTERS, "*×"))
+    return [_Told(text=words.format(letter=letter, work=work.replace("*", times)))]
 
 
 def _begun(text: str) -> str:
