@@ -20,14 +20,15 @@ import argparse
 import json
 import random
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from experiments.manifest import Manifest
 from genprm.demo import demo_path
 from genprm.models.chat import load_tokenizer
 from genprm.models.embedded import EMBEDDED, model_source
+from genprm.records import NO_ERROR
 from genprm.report import write_text
-from genprm.train.record import read_records
+from genprm.train.record import ASSISTANT, TrainingRecord, read_records
 from genprm.train.tokens import encode
 
 OWN_SEED, DEV_SEED = 1, 1000
@@ -44,7 +45,7 @@ EVALUATION = (
 )  # fmt: skip
 """Whatever is measured on: no problem of theirs may be trained on."""
 MAX_LENGTH = 1024
-"""Tokens of a conversation; a quarter of them are longer, and take more time than they teach."""
+"""Tokens of a conversation; what is longer takes more time than it teaches."""
 OPTIONS = (
     "--epochs", "1", "--batch", "8", "--learning-rate", "1e-3", "--schedule", "linear", "--warmup", "0.05",
     "--rank", "16", "--alpha", "16", "--max-length", str(MAX_LENGTH), "--mixed", "--save-every", "20",
@@ -180,14 +181,28 @@ def _planting(name: str, recipe: Recipe) -> tuple[str, ...]:
 
 
 def keep_fitting(source: Path, target: Path, base: str) -> None:
-    """The records whose whole conversation fits, so that the baselines, which need less room, see no others."""
+    """The records, each as far as it fits, so that the baselines, which need less room, see no others."""
     tokenizer = load_tokenizer(model_source(base))
-    kept = [
-        record.model_dump_json() + "\n"
-        for record in read_records(str(source))
-        if len(encode(tokenizer, record.messages, record.masked).input_ids) <= MAX_LENGTH
-    ]
-    write_text(target, "".join(kept))
+    kept = [fitting for record in read_records(str(source)) if (fitting := up_to_length(record, tokenizer))]
+    write_text(target, "".join(record.model_dump_json() + "\n" for record in kept))
+
+
+def up_to_length(record: TrainingRecord, tokenizer: Any) -> TrainingRecord | None:
+    """The record without the last steps that are too long for it; None if its first one is.
+
+    Were the long ones left out, most of the late steps that are trained on would be wrong: a solution is judged up to
+    its error, so that it is mostly right ones that are long.
+    """
+    ends = [place + 1 for place, message in enumerate(record.messages) if message.role == ASSISTANT]
+    for count in range(len(ends), 0, -1):
+        messages = record.messages[: ends[count - 1]]
+        masked = tuple(each for each in record.masked if each.message < len(messages))
+        if len(encode(tokenizer, messages, masked).input_ids) <= MAX_LENGTH:
+            if count == len(ends):
+                return record
+            cut = {"messages": messages, "masked": masked, "steps": record.steps[:count], "label": NO_ERROR}
+            return record.model_copy(update=cut)
+    return None
 
 
 if __name__ == "__main__":
