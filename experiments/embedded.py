@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,6 +89,7 @@ def main() -> None:
     with_recipe(parser)
     parser.add_argument("--only", choices=sorted(KINDS), action="append")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no training is left behind
     run: Path = chosen.output
     recipe = Recipe(chosen.base, chosen.gsm8k, chosen.families)
     run.mkdir(parents=True, exist_ok=True)

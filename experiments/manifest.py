@@ -14,6 +14,9 @@ from genprm.cli.shared import EXIT_UNSCORED
 from genprm.report import write_text
 from genprm.train.folder import fingerprint
 
+PUT_AWAY_SECONDS = 300
+"""How long an interrupted command may take to end."""
+
 
 class Manifest:
     """What was run, on what, and for how long: the starts, and the commands of each."""
@@ -50,11 +53,25 @@ class Manifest:
         self._found["commands"].append(noted)
         self._write()
         begun = time.monotonic()
-        done = subprocess.run([Path(sys.executable).with_name("genprm"), *words], check=False)
-        noted |= {"seconds": round(time.monotonic() - begun, 1), "status": done.returncode}
+        status = finished([str(Path(sys.executable).with_name("genprm")), *words])
+        noted |= {"seconds": round(time.monotonic() - begun, 1), "status": status}
         self._write()
-        if done.returncode != EXIT_UNSCORED:
-            done.check_returncode()
+        if status not in (0, EXIT_UNSCORED):
+            raise subprocess.CalledProcessError(status, words)
 
     def _write(self) -> None:
         write_text(self._path, json.dumps(self._found, indent=1) + "\n")
+
+
+def finished(command: list[str]) -> int:
+    """The exit status of a command. It gets an interrupt of ours as a SIGTERM, and time to put its work away."""
+    process = subprocess.Popen(command, start_new_session=True)  # else it would also get the terminal's own
+    try:
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        try:
+            process.wait(PUT_AWAY_SECONDS)
+        finally:
+            process.kill()
+        raise
