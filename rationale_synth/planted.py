@@ -93,7 +93,7 @@ class Planted(Record):
     def is_grounded(self) -> bool:
         """Whether all right steps that compute nothing name known numbers only."""
         return all(
-            {*numbers(step)} <= {*self.known(index), *CONSTANTS}
+            {*map(exact_number, numbers(step))} <= {*map(exact_number, [*self.known(index), *CONSTANTS])}
             for index, (step, checks) in enumerate(zip(self.steps, self.checks, strict=False))
             if not checks and index != self.label
         )
