@@ -11,16 +11,9 @@ import re
 from collections.abc import Callable, Sequence
 
 from genprm.records import NO_ERROR, Record, judged_steps
+from rationale_synth.notation import notated, separated
 from rationale_synth.planted import LEAPS, SENTENCE_END, Check, Kind, Planted
 
-_EQUATION = re.compile(r"(\(*\d[\d.]*\)*(?: [-+*/] \(*\d[\d.]*\)*)+) = (-?\d[\d.]*\d|\d)(?![\d.^]*[\d^])")
-_IN_MORE = re.compile(r"(?:[\w^!(,.|)/-]|[-+*/^=] )$")
-"""What stands before an equation that is only the end of one."""
-_NUMBER = re.compile(r"\d[\d.]*")
-_SUM = re.compile(r"[\d.]+(?: [-+] [\d.]+)+")
-_UNIT = re.compile(r" ([a-z]{3,}s)\b")
-"""A noun in the plural, behind a result."""
-_LONG = re.compile(r"(?<![\w.,])[1-9]\d{3,}(?![\w,]|\.\d)")
 _ANSWER = re.compile(r" The answer is (-?[\d.,]+)\.$")
 _PART_END = re.compile(r"[,;] (?:and |but |then )?| and | but ")
 _FACT = re.compile(r"[^=^*+{}\\\n]*\d[^=^*+{}\\\n]*")
@@ -89,9 +82,6 @@ OPENED, INTERRUPTED = 0.6, 0.25
 """How often something is said before the first step, and before each later one."""
 RESTATED, BEGUN, LETTERED = 0.3, 0.25, 0.15
 """How often a fact is said again before a step, and at the beginning of one; and how often a step sets up the next."""
-
-COUNTED = 0.4
-"""In how many steps the equations have units where one stands behind the result."""
 SEPARATED = 0.5
 """In how many solutions long numbers have thousands separators."""
 
@@ -119,9 +109,10 @@ def voiced(planted: Planted, seed: int = 0) -> Planted:
     ]
     money = "$" if "$" in planted.problem or "dollar" in planted.problem else ""
     told = _closed(_merged(told, chance), money, chance)
-    told = _headed(_talked([_set(step, money, chance) for step in told], planted, chance), chance)
+    told = [step.model_copy(update={"text": notated(step.text, money, chance)}) for step in told]
+    told = _headed(_talked(told, planted, chance), chance)
     if chance.random() < SEPARATED:
-        told = [step.model_copy(update={"text": _LONG.sub(_separated, step.text)}) for step in told]
+        told = [step.model_copy(update={"text": separated(step.text)}) for step in told]
     label = next((index for index, step in enumerate(told) if step.wrong), NO_ERROR)
     return planted.model_copy(
         update={
@@ -219,77 +210,3 @@ def _closed(told: list[_Told], money: str, chance: random.Random) -> list[_Told]
 def _headed(told: list[_Told], chance: random.Random) -> list[_Told]:
     head = chance.choice(_HEADS)
     return [step.model_copy(update={"text": head(number) + step.text}) for number, step in enumerate(told, 1)]
-
-
-def _set(step: _Told, money: str, chance: random.Random) -> _Told:
-    """The step's equations in another notation; in dollars, or with the unit that stands behind a result."""
-    manners = (_plain, _signs, _inline, _aside, _displayed, _named, _named_aside)
-    manner = chance.choice(manners + (_priced, _in_cents) * 2 if money else manners)
-    has_units = not money and chance.random() < COUNTED
-
-    def told(found: re.Match[str]) -> str:
-        whole = not _IN_MORE.search(found.string[: found.start()]) and found[1].count("(") == found[1].count(")")
-        if not whole:
-            return found[0]
-        unit = _UNIT.match(found.string, found.end()) if has_units else None
-        return manner(_counted(found[1], unit[1]) if unit else found[1], found[2])
-
-    return step.model_copy(update={"text": _EQUATION.sub(told, step.text)})
-
-
-def _separated(number: re.Match[str]) -> str:
-    return f"{int(number[0]):,}"
-
-
-def _counted(work: str, unit: str) -> str:
-    """With the unit behind what is counted: all that is added, or the first factor."""
-    return _NUMBER.sub(rf"\g<0> {unit}", work, count=0 if _SUM.fullmatch(work) else 1)
-
-
-def _priced(work: str, result: str) -> str:
-    """In dollars: all that is added, the last factor, or what is divided."""
-    if _SUM.fullmatch(work):
-        work = _NUMBER.sub(r"$\g<0>", work)
-    elif "(" not in work:
-        work = f"${work}" if "/" in work else " * $".join(work.rsplit(" * ", 1))
-    return f"{work} = ${result}"
-
-
-def _in_cents(work: str, result: str) -> str:
-    is_short = re.fullmatch(r"\d+(?:\.\d)?", result)
-    return _priced(work, f"{float(result):.2f}" if is_short else result)
-
-
-def _named(work: str, result: str) -> str:
-    return f"{result} (total = {work.replace('*', '×')} = {result})"
-
-
-def _named_aside(work: str, result: str) -> str:
-    return f"{result}: \\[ \\text{{Result}} = {_latex(work)} = {result} \\]"
-
-
-def _plain(work: str, result: str) -> str:
-    return f"{work} = {result}"
-
-
-def _signs(work: str, result: str) -> str:
-    return f"{work.replace('*', '×').replace('/', '÷')} = {result}"
-
-
-def _inline(work: str, result: str) -> str:
-    return f"\\({_latex(work)} = {result}\\)"
-
-
-def _aside(work: str, result: str) -> str:
-    return f"{result} ({work} = {result})"
-
-
-def _displayed(work: str, result: str) -> str:
-    return f"{result} \\[ {_latex(work)} = {result} \\]"
-
-
-def _latex(work: str) -> str:
-    if fraction := re.fullmatch(r"([\d.]+) / ([\d.]+)(?: \* ([\d.]+))?", work):
-        times = f" \\times {fraction[3]}" if fraction[3] else ""
-        return f"\\frac{{{fraction[1]}}}{{{fraction[2]}}}{times}"
-    return work.replace("*", "\\times").replace("/", "\\div")

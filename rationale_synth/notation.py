@@ -1,0 +1,98 @@
+"""Equations and numbers in the notations of language models: LaTeX, prices, units, names of results."""
+
+from __future__ import annotations
+
+import random
+import re
+
+_EQUATION = re.compile(r"(\(*\d[\d.]*\)*(?: [-+*/] \(*\d[\d.]*\)*)+) = (-?\d[\d.]*\d|\d)(?![\d.^]*[\d^])")
+_IN_MORE = re.compile(r"(?:[\w^!(,.|)/-]|[-+*/^=] )$")
+"""What stands before an equation that is only the end of one."""
+_NUMBER = re.compile(r"\d[\d.]*")
+_SUM = re.compile(r"[\d.]+(?: [-+] [\d.]+)+")
+_UNIT = re.compile(r" ([a-z]{3,}s)\b")
+"""A noun in the plural, behind a result."""
+_LONG = re.compile(r"(?<![\w.,])[1-9]\d{3,}(?![\w,]|\.\d)")
+COUNTED = 0.4
+"""In how many steps the equations have units where one stands behind the result."""
+
+
+def notated(text: str, money: str, chance: random.Random) -> str:
+    """A step's equations in another notation; in prices, or with the unit that stands behind a result.
+
+    Args:
+        text: the step. Its equations are as in ``3 * 4 = 12``.
+        money: "$" where the problem is about dollars, else nothing.
+        chance: what chooses.
+    """
+    manners = (_plain, _signs, _inline, _aside, _displayed, _named, _named_aside)
+    manner = chance.choice(manners + (_priced, _in_cents) * 2 if money else manners)
+    has_units = not money and chance.random() < COUNTED
+
+    def told(found: re.Match[str]) -> str:
+        whole = not _IN_MORE.search(found.string[: found.start()]) and found[1].count("(") == found[1].count(")")
+        if not whole:
+            return found[0]
+        unit = _UNIT.match(found.string, found.end()) if has_units else None
+        return manner(_counted(found[1], unit[1]) if unit else found[1], found[2])
+
+    return _EQUATION.sub(told, text)
+
+
+def separated(text: str) -> str:
+    """With thousands separators in its long whole numbers."""
+    return _LONG.sub(lambda number: f"{int(number[0]):,}", text)
+
+
+def _counted(work: str, unit: str) -> str:
+    """With the unit behind what is counted: all that is added, or the first factor."""
+    return _NUMBER.sub(rf"\g<0> {unit}", work, count=0 if _SUM.fullmatch(work) else 1)
+
+
+def _priced(work: str, result: str) -> str:
+    """In dollars: all that is added, the last factor, or what is divided."""
+    if _SUM.fullmatch(work):
+        work = _NUMBER.sub(r"$\g<0>", work)
+    elif "(" not in work:
+        work = f"${work}" if "/" in work else " * $".join(work.rsplit(" * ", 1))
+    return f"{work} = ${result}"
+
+
+def _in_cents(work: str, result: str) -> str:
+    is_short = re.fullmatch(r"\d+(?:\.\d)?", result)
+    return _priced(work, f"{float(result):.2f}" if is_short else result)
+
+
+def _named(work: str, result: str) -> str:
+    return f"{result} (total = {work.replace('*', '×')} = {result})"
+
+
+def _named_aside(work: str, result: str) -> str:
+    return f"{result}: \\[ \\text{{Result}} = {_latex(work)} = {result} \\]"
+
+
+def _plain(work: str, result: str) -> str:
+    return f"{work} = {result}"
+
+
+def _signs(work: str, result: str) -> str:
+    return f"{work.replace('*', '×').replace('/', '÷')} = {result}"
+
+
+def _inline(work: str, result: str) -> str:
+    return f"\\({_latex(work)} = {result}\\)"
+
+
+def _aside(work: str, result: str) -> str:
+    return f"{result} ({work} = {result})"
+
+
+def _displayed(work: str, result: str) -> str:
+    return f"{result} \\[ {_latex(work)} = {result} \\]"
+
+
+def _latex(work: str) -> str:
+    if fraction := re.fullmatch(r"([\d.]+) / ([\d.]+)(?: \* ([\d.]+))?", work):
+        times = f" \\times {fraction[3]}" if fraction[3] else ""
+        return f"\\frac{{{fraction[1]}}}{{{fraction[2]}}}{times}"
+    return work.replace("*", "\\times").replace("/", "\\div")

@@ -1,0 +1,49 @@
+"""The same equations in other notations."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from rationale_synth.notation import notated, separated
+
+
+@pytest.mark.parametrize(
+    ("text", "money", "expected"),
+    [
+        ("He has 3 + 4 = 7 bags.", "", {
+            "He has 3 bags + 4 bags = 7 bags.", "He has 7 (total = 3 + 4 = 7) bags.", r"He has \(3 + 4 = 7\) bags.",
+        }),
+        ("He fills 3 * 4 = 12 bags.", "", {
+            "He fills 3 bags × 4 = 12 bags.", r"He fills 12: \[ \text{Result} = 3 \times 4 = 12 \] bags.",
+        }),
+        ("He pays 3 + 4 = 7.", "$", {"He pays $3 + $4 = $7.", "He pays $3 + $4 = $7.00."}),
+        ("He pays 3 * 0.5 = 1.5.", "$", {"He pays 3 * $0.5 = $1.50.", "He pays 3 × 0.5 = 1.5."}),
+        ("He pays 7 / 2 * 3 = 10.5.", "$", {
+            "He pays $7 / 2 * 3 = $10.5.", r"He pays 10.5 \[ \frac{7}{2} \times 3 = 10.5 \].",
+        }),
+        ("He pays (3 + 4) * 2 = 14.", "$", {"He pays (3 + 4) * 2 = $14."}),
+    ],
+)  # fmt: skip
+def test_notations(text: str, money: str, expected: set[str]):
+    found = {notated(text, money, random.Random(seed)) for seed in range(200)}
+    assert expected <= found
+    assert text in found
+
+
+@pytest.mark.parametrize("text", ["x^2 - 7 + 5 = 0", "gcd(60, 135) = 15", "It is 12.", "n(3 - 1) = 12"])
+def test_what_is_no_whole_equation_stays(text: str):
+    assert {notated(text, "$", random.Random(seed)) for seed in range(50)} == {text}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1000 + 25000000 = 25001000", "1,000 + 25,000,000 = 25,001,000"),
+        ("999, 1000.5, 1,500 and 0.12345 in A1000", "999, 1000.5, 1,500 and 0.12345 in A1000"),
+        ("It is 1000.", "It is 1,000."),
+    ],
+)
+def test_thousands_separators(text: str, expected: str):
+    assert separated(text) == expected
