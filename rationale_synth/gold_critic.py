@@ -6,6 +6,7 @@ rationales are training data where no strong model is at hand; its faults test t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from genprm.errors import ConfigError
@@ -21,8 +22,10 @@ _PART = "\x1e"
 _SOURCE = 'The problem says: "{}" '
 _CLAIM = "So it must be {work}. The {part} says {claim}."
 _PROSE = "The {part} computes nothing. Its numbers must be known."
+_SET_UP = re.compile(r"\b([A-Za-z]) = \d|= ([A-Za-z])\b")
 _LEAP = " Nothing before this leads to that answer."
 _AGREES = "The paragraph agrees."
+_FAILED = "That did not run, and says nothing against it. "
 _DISAGREES = "The paragraph does not agree: it is wrong."
 FAULTS = (
     Reason.NO_VERDICT, Reason.NO_SUCH_STEP, Reason.MISSING_SECTION, Reason.FORGED_OUTPUT, Reason.OTHER_ERROR,
@@ -103,7 +106,7 @@ def _section(solution: Planted, index: int, fault: Reason | None) -> str:
     checks = _checks(solution, index)
     analysis = _analysis(solution, index, "paragraph", [check.work for check in checks])
     code = _code(solution, index)
-    reflection = _DISAGREES if index == solution.label else _AGREES
+    reflection = _DISAGREES if index == solution.label else _FAILED + _AGREES if _letter(solution, index) else _AGREES
     # The part ends where the block is closed: that is the stop string, which the loop writes itself.
     text = f"### Paragraph {index + 1}\n<analyze>\n{analysis}\n</analyze>\n"
     text += f"<verify>\n```python\n{code}{_PART}{reflection}\n</verify>\n"
@@ -147,16 +150,27 @@ def _code(solution: Planted, index: int) -> str:
 
     The set of known numbers stays in the kernel from step to step, so that no later step has to write it again.
     """
-    lines = [] if index else [f"known = {_set(numbers(solution.problem))}"]
+    lines = [] if index else ["import math", f"known = {_set(numbers(solution.problem))}"]
     checks = _checks(solution, index)
     if not checks:
         # Constants are not looked up: the 1 of "Step 1" is none of the problem's numbers.
         known = {*solution.known(index)}
         said = [number for number in numbers(solution.steps[index]) if number in known or number not in CONSTANTS]
-        return "\n".join([*lines, f"print({_set(said)} <= known)"])
+        return "\n".join([*lines, f"print({_set(_letter(solution, index) + said)} <= known)"])
     lines += [check.code for check in checks]
     claimed = [number for check in checks for number in numbers(check.claim)]
     return "\n".join([*lines, f"known |= {_set(claimed)}"])
+
+
+def _letter(solution: Planted, index: int) -> list[str]:
+    """The letter that code tries to look up, for which there is no value; in half of the steps that set one up.
+
+    A verifier has to have seen code that fails, or it takes an exception for a disagreement.
+    """
+    found = _SET_UP.search(solution.steps[index]) if index % 2 and not _checks(solution, index) else None
+    letter = found and (found[1] or found[2])
+    given = [check.setup.partition(" ")[0] for checks in solution.checks[:index] for check in checks]
+    return [letter] if letter and letter not in given else []
 
 
 def _set(values: Iterable[str]) -> str:

@@ -60,7 +60,7 @@ class Check(Record):
     work: str
     """A Python expression of numbers that the problem gives, or an earlier step has found."""
     setup: str = ""
-    """What the expression stands on: a module that is imported, a value that a variable is given."""
+    """What the expression stands on: a value that a variable is given. The module `math` is imported before."""
     sources: tuple[str, ...] = ()
     """The sentences of the problem that these numbers stand in."""
 

@@ -1,7 +1,8 @@
 """A judged solution as the conversation that a GenPRM is trained on: one turn per step, its format the verifier's.
 
 What the verifier writes for the model, and what the sandbox printed, stands in the turns, but is not the model's: its
-places are recorded, so that a trainer can leave them out of the loss.
+places are recorded, so that a trainer can leave them out of the loss. So are those of code that did not run: it is
+there to be read, not to be written again.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def _turn(number: int, segments: Sequence[Segment], verdict: Verdict) -> tuple[s
         turn.given(style.VERIFY)
         for place, segment in enumerate(checks):
             if segment.kind is SegmentKind.CODE:
-                turn.written(style.PYTHON * (place > 0) + segment.text + style.CODE_END)
+                put = turn.given if _failed(checks[place + 1 :]) else turn.written
+                put(style.PYTHON * (place > 0) + segment.text + style.CODE_END)
             elif segment.kind is SegmentKind.OUTPUT:
                 turn.given(style.CODE_OUTPUT.format(output=segment.text))
             else:
@@ -66,6 +68,11 @@ def _turn(number: int, segments: Sequence[Segment], verdict: Verdict) -> tuple[s
     turn.written(style.WORDS[verdict])
     turn.given(style.JUDGEMENT_END)
     return turn.text, turn.places
+
+
+def _failed(rest: Sequence[Segment]) -> bool:
+    """Whether the code before these segments did not run to its end."""
+    return bool(rest) and rest[0].run is not None and rest[0].run.status != "ok"
 
 
 class _Turn:

@@ -138,7 +138,7 @@ def _checks(drawn: Drawn, step: FamilyStep, values: Mapping[str, str]) -> tuple[
     """How a step is checked; none if it computes nothing."""
     if not step.name:
         return ()
-    setup, work, claim = step.check or ("import math" if "math." in step.work else "", step.work, "")
+    setup, work, claim = step.check or ("", step.work, "")
     names = set(_NAME.findall(f"{work} {claim}"))
     sources = [
         _written(sentence, drawn.values)

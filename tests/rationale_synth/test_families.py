@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import math
 import random
 
 import pytest
@@ -27,7 +28,7 @@ def drawn(family: Family, number: int) -> tuple[Drawn, random.Random]:
 def verdict(check: Check) -> str:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(check.code, {})
+        exec(check.code, {"math": math})
     return printed.getvalue().split()[-1]
 
 

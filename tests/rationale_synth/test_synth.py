@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from rationale_synth.families import family_plants
 from rationale_synth.gold_critic import FAULTS, GoldCritic
 from rationale_synth.jobs import take_input
 from rationale_synth.memory import Memory
-from rationale_synth.planted import Kind, Planted, plant, unplanted
+from rationale_synth.planted import Check, Kind, Planted, plant, unplanted
 from rationale_synth.records import LabelledSolution
 from rationale_synth.run_folder import RunFolder
 from rationale_synth.synth_job import open_synth_run, read_labelled, run_synth_job, write_data
@@ -183,14 +184,48 @@ def test_an_equation_is_set_up_before_it_is_solved():
 )
 async def test_a_rationale_s_code_is_right_of_every_step(planted: Planted):
     """In one kernel, as it is run in use: a step that computes nothing looks its numbers up among the known."""
+    parts = await _gold_parts(planted)
+    kernel = dict[str, Any]()
+    for index, (part, after) in enumerate(pairwise(parts)):
+        code = part.partition("```python\n")[2]
+        if after.startswith("That did not run"):
+            with pytest.raises(NameError):
+                _printed(code, kernel)
+        else:
+            assert ("False" in _printed(code, kernel)) is (index == planted.label), part
+
+
+async def _gold_parts(planted: Planted) -> list[str]:
+    """The rationale of a planted solution, cut where its code is run."""
     critic = GoldCritic([planted])
     messages = critique_messages(planted.problem, planted.steps)
-    written, kernel = "", dict[str, Any]()
-    for index, _ in enumerate(judged_steps(planted.steps, planted.label)):
-        prompt = critic.render(messages, written)
-        part = (await critic.complete(prompt, stop=[], max_tokens=1000, sampling=Sampling()))[0].text
-        written += part + MARK
-        assert ("False" in _printed(part.partition("```python\n")[2], kernel)) is (index == planted.label), part
+    parts: list[str] = []
+    for _ in range(1 + len(judged_steps(planted.steps, planted.label))):
+        prompt = critic.render(messages, MARK.join([*parts, ""]))
+        parts.append((await critic.complete(prompt, stop=[], max_tokens=1000, sampling=Sampling()))[0].text)
+    return parts
+
+
+async def test_code_that_fails_is_read_and_not_learned(local_sandbox: Sandbox):
+    """Of a letter that has no value: what fails says nothing, and the step agrees."""
+    planted = Planted(
+        id="p",
+        problem="Ana has 5 pens and buys 8.",
+        answer="13",
+        steps=("Let us see.", "Let x be all of them. Then x = 5 + 8.", "So x is 13."),
+        label=NO_ERROR,
+        kind=None,
+        checks=((), (), (Check(claim="13", work="5 + 8"),)),
+    )
+    record = await synthesize(GoldCritic([planted]), local_sandbox, planted)
+    assert record.kept is not None
+    turn = record.kept.messages[4].content
+    assert "NameError" in turn
+    assert "That did not run" in turn
+    assert "boxed{Yes}" in turn
+    masked = masked_texts(record.kept)
+    assert "print({x, 5, 8} <= known)\n```\n" in masked
+    assert sum("known" in text for text in masked) == 1
 
 
 @pytest.mark.parametrize("planted", list(family_plants(82, errors=2)), ids=lambda planted: planted.id)
@@ -301,7 +336,8 @@ async def test_the_numbers_of_a_step_that_computes_nothing(local_sandbox: Sandbo
     [attempt] = record.attempts
     assert attempt.transcript is not None
     assert (
-        f"```python\nknown = {{30, 1.5}}\nprint({looked_up} <= known)\n```" in attempt.transcript.messages[-1].content
+        f"```python\nimport math\nknown = {{30, 1.5}}\nprint({looked_up} <= known)\n```"
+        in attempt.transcript.messages[-1].content
     )
 
 
