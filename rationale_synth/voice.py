@@ -34,6 +34,10 @@ _OPENINGS = (
     "First, we note what the problem tells us. {given} {other} What we want to know is this: {question}",
     "To solve this problem, we take its sentences one by one. The first one says: {given}",
     "Let x stand for what is asked for. We look for x.",
+    "To find out {asked}, we first need to know each amount, and then to put the amounts together.",
+    "To answer {asked}, we need to follow these steps: First, find what each part comes to. Second, add or take away "
+    "as the problem says.",
+    "To determine {asked}, we break it down: what do we know, and what follows from that?",
 )
 _INTERLUDES = (
     "Next, let's look at this part of the problem: {given}",
@@ -42,6 +46,7 @@ _INTERLUDES = (
     "So far we have found {found}. With that we can go on.",
     "Second, we calculate what comes next from {found}.",
     "We remember that {found} is what we have until now, and read on: {other}",
+    "Now that we know this, we can find the next part of {asked}.",
 )
 """Steps that compute nothing: most false alarms of a verifier that has seen few of them are on such steps."""
 _RESTATEMENTS = (
@@ -80,7 +85,7 @@ MERGED = 0.35
 """How often a step swallows the next one."""
 OPENED, INTERRUPTED = 0.6, 0.25
 """How often something is said before the first step, and before each later one."""
-RESTATED, BEGUN, LETTERED = 0.3, 0.25, 0.15
+RESTATED, BEGUN, LETTERED = 0.3, 0.4, 0.15
 """How often a fact is said again before a step, and at the beginning of one; and how often a step sets up the next."""
 SEPARATED = 0.5
 """In how many solutions long numbers have thousands separators."""
@@ -153,7 +158,8 @@ def _talked(told: list[_Told], planted: Planted, chance: random.Random) -> list[
             one, other = (chance.choice(given or [question]) for _ in range(2))
             count = len(told)
             found = found[-1:] or [""]
-            text = words.format(given=one, other=other, question=question, found=found[0], count=count)
+            asked = question[:1].lower() + question[1:].rstrip("?")
+            text = words.format(given=one, other=other, question=question, asked=asked, found=found[0], count=count)
             talked.append(_Told(text=text))
         if facts and not is_wrong and chance.random() < RESTATED:
             ways = _RESTATEMENTS if len(facts) < 2 else _RESTATEMENTS + _LISTS
@@ -162,7 +168,8 @@ def _talked(told: list[_Told], planted: Planted, chance: random.Random) -> list[
         if is_set_up_rightly and not is_wrong and chance.random() < LETTERED:
             talked += _lettered(step, chance)
         if facts and chance.random() < BEGUN:
-            step = step.model_copy(update={"text": f"{_restated('{Fact}.', facts, chance)} {step.text}"})
+            said = "{Fact}." if len(facts) < 2 else chance.choice(("{Fact}.", "{Fact}. {Other}."))
+            step = step.model_copy(update={"text": f"{_restated(said, facts, chance)} {step.text}"})
         talked.append(step)
     return talked
 
