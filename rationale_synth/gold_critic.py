@@ -105,8 +105,9 @@ def _named(solution: Planted, fault: Reason | None) -> int:
 def _section(solution: Planted, index: int, fault: Reason | None) -> str:
     checks = _checks(solution, index)
     analysis = _analysis(solution, index, "paragraph", [check.work for check in checks])
-    code = _code(solution, index)
-    reflection = _DISAGREES if index == solution.label else _FAILED + _AGREES if _letter(solution, index) else _AGREES
+    letter = _letter(solution, index)
+    code = _code(solution, index, letter)
+    reflection = _DISAGREES if index == solution.label else _FAILED + _AGREES if letter else _AGREES
     # The part ends where the block is closed: that is the stop string, which the loop writes itself.
     text = f"### Paragraph {index + 1}\n<analyze>\n{analysis}\n</analyze>\n"
     text += f"<verify>\n```python\n{code}{_PART}{reflection}\n</verify>\n"
@@ -145,7 +146,7 @@ def _worked_out(check: Check) -> str:
     return check.work if found in (None, check.work) else f"{check.work} = {found}"
 
 
-def _code(solution: Planted, index: int) -> str:
+def _code(solution: Planted, index: int, letter: Sequence[str]) -> str:
     """Code that works a step's claims out, and adds them to what is known; or, if it has none, looks its numbers up.
 
     The set of known numbers stays in the kernel from step to step, so that no later step has to write it again.
@@ -156,7 +157,7 @@ def _code(solution: Planted, index: int) -> str:
         # Constants are not looked up: the 1 of "Step 1" is none of the problem's numbers.
         known = {*solution.known(index)}
         said = [number for number in numbers(solution.steps[index]) if number in known or number not in CONSTANTS]
-        return "\n".join([*lines, f"print({_set(_letter(solution, index) + said)} <= known)"])
+        return "\n".join([*lines, f"print({_set([*letter, *said])} <= known)"])
     lines += [check.code for check in checks]
     claimed = [number for check in checks for number in numbers(check.claim)]
     return "\n".join([*lines, f"known |= {_set(claimed)}"])

@@ -13,6 +13,19 @@ _SUM = re.compile(r"[\d.]+(?: [-+] [\d.]+)+")
 _UNIT = re.compile(r" ([a-z]{3,}s)\b")
 """A noun in the plural, behind a result."""
 _LONG = re.compile(r"(?<![\w.,])[1-9]\d{3,}(?![\w,]|\.\d)")
+_SHORT = re.compile(r"\d+(?:\.\d)?")
+"""A result that has no cents yet."""
+_MANNERS = (
+    "{work} = {result}",
+    "{signs} = {result}",
+    "\\({latex} = {result}\\)",
+    "{result} ({work} = {result})",
+    "{result} \\[ {latex} = {result} \\]",
+    "{result} (total = {times} = {result})",
+    "{result}: \\[ \\text{{Result}} = {latex} = {result} \\]",
+)
+_PRICED = ("{prices} = ${result}", "{prices} = ${cents}")
+"""For problems about dollars."""
 COUNTED = 0.4
 """In how many steps the equations have units where one stands behind the result."""
 
@@ -25,8 +38,7 @@ def notated(text: str, money: str, chance: random.Random) -> str:
         money: "$" where the problem is about dollars, else nothing.
         chance: what chooses.
     """
-    manners = (_plain, _signs, _inline, _aside, _displayed, _named, _named_aside)
-    manner = chance.choice(manners + (_priced, _in_cents) * 2 if money else manners)
+    manner = chance.choice(_MANNERS + _PRICED * 2 if money else _MANNERS)
     has_units = not money and chance.random() < COUNTED
 
     def told(found: re.Match[str]) -> str:
@@ -34,7 +46,8 @@ def notated(text: str, money: str, chance: random.Random) -> str:
         if not whole:
             return found[0]
         unit = _UNIT.match(found.string, found.end()) if has_units else None
-        return manner(_counted(found[1], unit[1]) if unit else found[1], found[2])
+        work = _counted(found[1], unit[1]) if unit else found[1]
+        return manner.format(**_fields(work, found[2]))
 
     return _EQUATION.sub(told, text)
 
@@ -44,51 +57,28 @@ def separated(text: str) -> str:
     return _LONG.sub(lambda number: f"{int(number[0]):,}", text)
 
 
+def _fields(work: str, result: str) -> dict[str, str]:
+    """An equation's sides in every notation that a manner can ask for."""
+    times = work.replace("*", "×")
+    cents = f"{float(result):.2f}" if _SHORT.fullmatch(result) else result
+    return {
+        "work": work, "times": times, "signs": times.replace("/", "÷"), "latex": _latex(work), "prices": _prices(work),
+        "result": result, "cents": cents,
+    }  # fmt: skip
+
+
 def _counted(work: str, unit: str) -> str:
     """With the unit behind what is counted: all that is added, or the first factor."""
     return _NUMBER.sub(rf"\g<0> {unit}", work, count=0 if _SUM.fullmatch(work) else 1)
 
 
-def _priced(work: str, result: str) -> str:
+def _prices(work: str) -> str:
     """In dollars: all that is added, the last factor, or what is divided."""
     if _SUM.fullmatch(work):
-        work = _NUMBER.sub(r"$\g<0>", work)
-    elif "(" not in work:
-        work = f"${work}" if "/" in work else " * $".join(work.rsplit(" * ", 1))
-    return f"{work} = ${result}"
-
-
-def _in_cents(work: str, result: str) -> str:
-    is_short = re.fullmatch(r"\d+(?:\.\d)?", result)
-    return _priced(work, f"{float(result):.2f}" if is_short else result)
-
-
-def _named(work: str, result: str) -> str:
-    return f"{result} (total = {work.replace('*', '×')} = {result})"
-
-
-def _named_aside(work: str, result: str) -> str:
-    return f"{result}: \\[ \\text{{Result}} = {_latex(work)} = {result} \\]"
-
-
-def _plain(work: str, result: str) -> str:
-    return f"{work} = {result}"
-
-
-def _signs(work: str, result: str) -> str:
-    return f"{work.replace('*', '×').replace('/', '÷')} = {result}"
-
-
-def _inline(work: str, result: str) -> str:
-    return f"\\({_latex(work)} = {result}\\)"
-
-
-def _aside(work: str, result: str) -> str:
-    return f"{result} ({work} = {result})"
-
-
-def _displayed(work: str, result: str) -> str:
-    return f"{result} \\[ {_latex(work)} = {result} \\]"
+        return _NUMBER.sub(r"$\g<0>", work)
+    if "(" in work:
+        return work
+    return f"${work}" if "/" in work else " * $".join(work.rsplit(" * ", 1))
 
 
 def _latex(work: str) -> str:
