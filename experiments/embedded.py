@@ -1,7 +1,7 @@
 """The recipe of the embedded verifier, and of baselines on the same solutions: without code, and without any reasoning.
 
     python -m experiments.embedded DATA -o RUN [--only genprm|taught|thinkprm|direct|signs] \
-      [--base MODEL] [--gsm8k 300] [--families 410]
+      [--base MODEL] [--gsm8k 900] [--families 205]
 
 Worked solutions of GSM8K's training split and of our own families get planted errors (`genprm synth plant`), reworded;
 the records train a LoRA adapter for SmolLM2-135M-Instruct, or for another base (`genprm train`): RUN/genprm. On other
@@ -67,10 +67,10 @@ class Recipe(NamedTuple):
     """What is trained, and on how much."""
 
     base: str = EMBEDDED
-    gsm8k: int = 300
+    gsm8k: int = 900
     """GSM8K's first rows; a little more than half of them can be worked out anew."""
-    families: int = 410
-    """Problems made up: ten of each family. The embedded model works out what it has seen the like of."""
+    families: int = 205
+    """Problems made up: five of each family. The embedded model works out what it has seen the like of."""
 
 
 def with_recipe(parser: argparse.ArgumentParser) -> None:

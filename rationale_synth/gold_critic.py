@@ -14,14 +14,15 @@ from genprm.models.base import Completion, FinishReason, Message, ModelBackend, 
 from genprm.records import NO_ERROR, judged_steps
 from rationale_synth.consensus import Reason
 from rationale_synth.critique import MARK, critique_messages
-from rationale_synth.planted import CONSTANTS, Check, Planted, numbers
+from rationale_synth.planted import Check, Planted
 from rationale_synth.thinkprm import chain_messages
 from rationale_synth.worked import evaluate, shown
 
 _PART = "\x1e"
 _SOURCE = 'The problem says: "{}" '
 _CLAIM = "So it must be {work}. The {part} says {claim}."
-_PROSE = "The {part} computes nothing. Its numbers must be known."
+_PROSE = "The {part} computes nothing."
+_NO_WORK = "# nothing to work out"
 _SET_UP = re.compile(r"\b([A-Za-z]) = \d|= ([A-Za-z])\b")
 _LEAP = " Nothing before this leads to that answer."
 _AGREES = "The paragraph agrees."
@@ -146,34 +147,19 @@ def _worked_out(check: Check) -> str:
     return check.work if found in (None, check.work) else f"{check.work} = {found}"
 
 
-def _code(solution: Planted, index: int, letter: Sequence[str]) -> str:
-    """Code that works a step's claims out, and adds them to what is known; or, if it has none, looks its numbers up.
-
-    The set of known numbers stays in the kernel from step to step, so that no later step has to write it again.
-    """
-    lines = [] if index else ["import math", f"known = {_set(numbers(solution.problem))}"]
-    checks = _checks(solution, index)
-    if not checks:
-        # Constants are not looked up: the 1 of "Step 1" is none of the problem's numbers.
-        known = {*solution.known(index)}
-        said = [number for number in numbers(solution.steps[index]) if number in known or number not in CONSTANTS]
-        return "\n".join([*lines, f"print({_set([*letter, *said])} <= known)"])
-    lines += [check.code for check in checks]
-    claimed = [number for check in checks for number in numbers(check.claim)]
-    return "\n".join([*lines, f"known |= {_set(claimed)}"])
+def _code(solution: Planted, index: int, letter: str) -> str:
+    """Code that works a step's claims out; what is imported for the first one stays in the kernel."""
+    lines = [] if index else ["import math"]
+    work = [f"found = {letter}", "print(found)"] if letter else [_NO_WORK]
+    return "\n".join([*lines, *([check.code for check in _checks(solution, index)] or work)])
 
 
-def _letter(solution: Planted, index: int) -> list[str]:
-    """The letter that code tries to look up, for which there is no value; in half of the steps that set one up.
+def _letter(solution: Planted, index: int) -> str:
+    """The letter that code asks for the value of, which it has not got; in half of the steps that set one up.
 
     A verifier has to have seen code that fails, or it takes an exception for a disagreement.
     """
     found = _SET_UP.search(solution.steps[index]) if index % 2 and not _checks(solution, index) else None
     letter = found and (found[1] or found[2])
     given = [check.setup.partition(" ")[0] for checks in solution.checks[:index] for check in checks]
-    return [letter] if letter and letter not in given else []
-
-
-def _set(values: Iterable[str]) -> str:
-    once = dict.fromkeys(values)
-    return "{" + ", ".join(once) + "}" if once else "set()"
+    return letter if letter and letter not in given else ""

@@ -22,10 +22,17 @@ _MANNERS = (
     "{result} ({work} = {result})",
     "{result} \\[ {latex} = {result} \\]",
     "{result} (total = {times} = {result})",
-    "{result}: \\[ \\text{{Result}} = {latex} = {result} \\]",
+    "{result}: \\[ \\text{{{name}}} = {latex} = {result} \\]",
 )
-_PRICED = ("{prices} = ${result}", "{prices} = ${cents}")
+_PRICED = (
+    "{prices} = ${result}",
+    "{prices} = ${cents}",
+    "\\({latex_prices} = \\${cents}\\)",
+    "${result}: \\[ \\text{{{name}}} = {latex_prices} = \\${result} \\]",
+)
 """For problems about dollars."""
+_NAMES = ("Result", "Total", "Amount", "Number", "What remains", "Value", "Share", "Sum of both", "Rest", "New value")
+"""What is before the first "=" of an equation that stands by itself."""
 COUNTED = 0.4
 """In how many steps the equations have units where one stands behind the result."""
 
@@ -38,7 +45,7 @@ def notated(text: str, money: str, chance: random.Random) -> str:
         money: "$" where the problem is about dollars, else nothing.
         chance: what chooses.
     """
-    manner = chance.choice(_MANNERS + _PRICED * 2 if money else _MANNERS)
+    manner = chance.choice(_MANNERS + _PRICED if money else _MANNERS)
     has_units = not money and chance.random() < COUNTED
 
     def told(found: re.Match[str]) -> str:
@@ -47,7 +54,7 @@ def notated(text: str, money: str, chance: random.Random) -> str:
             return found[0]
         unit = _UNIT.match(found.string, found.end()) if has_units else None
         work = _counted(found[1], unit[1]) if unit else found[1]
-        return manner.format(**_fields(work, found[2]))
+        return manner.format(name=chance.choice(_NAMES), **_fields(work, found[2]))
 
     return _EQUATION.sub(told, text)
 
@@ -59,11 +66,11 @@ def separated(text: str) -> str:
 
 def _fields(work: str, result: str) -> dict[str, str]:
     """An equation's sides in every notation that a manner can ask for."""
-    times = work.replace("*", "×")
+    times, prices = work.replace("*", "×"), _prices(work)
     cents = f"{float(result):.2f}" if _SHORT.fullmatch(result) else result
     return {
-        "work": work, "times": times, "signs": times.replace("/", "÷"), "latex": _latex(work), "prices": _prices(work),
-        "result": result, "cents": cents,
+        "work": work, "times": times, "signs": times.replace("/", "÷"), "latex": _latex(work), "prices": prices,
+        "latex_prices": _latex(prices.replace("$", "\\$")), "result": result, "cents": cents,
     }  # fmt: skip
 
 
@@ -82,7 +89,7 @@ def _prices(work: str) -> str:
 
 
 def _latex(work: str) -> str:
-    if fraction := re.fullmatch(r"([\d.]+) / ([\d.]+)(?: \* ([\d.]+))?", work):
+    if fraction := re.fullmatch(r"((?:\\\$)?[\d.]+) / ([\d.]+)(?: \* ([\d.]+))?", work):
         times = f" \\times {fraction[3]}" if fraction[3] else ""
         return f"\\frac{{{fraction[1]}}}{{{fraction[2]}}}{times}"
     return work.replace("*", "\\times").replace("/", "\\div")

@@ -85,6 +85,8 @@ MERGED = 0.35
 """How often a step swallows the next one."""
 OPENED, INTERRUPTED = 0.6, 0.25
 """How often something is said before the first step, and before each later one."""
+JOINED = 0.4
+"""How often that is no step of its own, but the beginning of the next one."""
 RESTATED, BEGUN, LETTERED = 0.3, 0.4, 0.15
 """How often a fact is said again before a step, and at the beginning of one; and how often a step sets up the next."""
 SEPARATED = 0.5
@@ -160,7 +162,10 @@ def _talked(told: list[_Told], planted: Planted, chance: random.Random) -> list[
             found = found[-1:] or [""]
             asked = question[:1].lower() + question[1:].rstrip("?")
             text = words.format(given=one, other=other, question=question, asked=asked, found=found[0], count=count)
-            talked.append(_Told(text=text))
+            if chance.random() < JOINED:
+                step = step.model_copy(update={"text": f"{text} {step.text}"})
+            else:
+                talked.append(_Told(text=text))
         if facts and not is_wrong and chance.random() < RESTATED:
             ways = _RESTATEMENTS if len(facts) < 2 else _RESTATEMENTS + _LISTS
             talked.append(_Told(text=_restated(chance.choice(ways), facts, chance)))

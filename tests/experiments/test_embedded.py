@@ -31,7 +31,7 @@ def data(tmp_path: Path) -> Path:
     ("options", "found", "message"),
     [
         (("--gsm8k", "11"), None, "--gsm8k: DATA/gsm8k/train.jsonl has 10 rows to train on, not 11"),
-        (("--gsm8k", "10"), '{"base": "other", "gsm8k": 10, "families": 410}', "RUN is of Recipe(base='other'"),
+        (("--gsm8k", "10"), '{"base": "other", "gsm8k": 10, "families": 205}', "RUN is of Recipe(base='other'"),
     ],
 )
 def test_what_it_refuses(data: Path, tmp_path: Path, options: tuple[str, ...], found: str | None, message: str):

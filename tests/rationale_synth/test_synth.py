@@ -224,8 +224,8 @@ async def test_code_that_fails_is_read_and_not_learned(local_sandbox: Sandbox):
     assert "That did not run" in turn
     assert "boxed{Yes}" in turn
     masked = masked_texts(record.kept)
-    assert "print({x, 5, 8} <= known)\n```\n" in masked
-    assert sum("known" in text for text in masked) == 1
+    assert "found = x\nprint(found)\n```\n" in masked
+    assert sum("found" in text for text in masked) == 1
 
 
 @pytest.mark.parametrize("planted", list(family_plants(82, errors=2)), ids=lambda planted: planted.id)
@@ -314,31 +314,21 @@ async def test_what_is_kept_says_what_the_model_did_not_write(local_sandbox: San
     assert all(text.count("[Code Output]") == 1 for text in answers if "```python" in text)
 
 
-@pytest.mark.parametrize(
-    ("step", "looked_up"),
-    [
-        ("Step 1: First, 2 things are asked.", "set()"),
-        ("Patricia had 30 roses on day 1.", "{30}"),
-        ("Each of the 31 costs 1.5 dollars.", "{31, 1.5}"),
-    ],
-)
-async def test_the_numbers_of_a_step_that_computes_nothing(local_sandbox: Sandbox, step: str, looked_up: str):
+async def test_a_step_that_computes_nothing(local_sandbox: Sandbox):
     planted = Planted(
         id="p",
-        problem="Patricia has 30 roses at $1.5.",
+        problem="Patricia has 30 roses.",
         answer="30",
-        steps=(step,),
+        steps=("Patricia had 30 roses on day 1.", "First, 2 things are asked."),
         label=NO_ERROR,
         kind=None,
-        checks=((),),
+        checks=((), ()),
     )
     record = await synthesize(GoldCritic([planted]), local_sandbox, planted)
-    [attempt] = record.attempts
-    assert attempt.transcript is not None
-    assert (
-        f"```python\nimport math\nknown = {{30, 1.5}}\nprint({looked_up} <= known)\n```"
-        in attempt.transcript.messages[-1].content
-    )
+    assert record.kept is not None
+    first, second = (message.content for message in record.kept.messages if message.role == "assistant")
+    assert "```python\nimport math\n# nothing to work out\n```\n[Code Output]\n\n```\n\n```\n" in first
+    assert "```python\n# nothing to work out\n```" in second
 
 
 async def test_planted_errors_as_thinkprm_chains():
