@@ -17,7 +17,9 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +60,7 @@ class Figures:
         return Figures(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
 
 
-def solutions(strength: Strength, problems: int):
+def solutions(strength: Strength, problems: int) -> Iterator[tuple[int, list[float]]]:
     """(pass rate of 16 samples, true values of the prefixes) of one right and one wrong solution per problem."""
     policy = SimulatedPolicy(lambda _: None, strength)
     for number in range(problems):
@@ -81,7 +83,9 @@ def walk(course: Course, chance: random.Random) -> list[float]:
     return values
 
 
-def estimate(rule: Rule, settling: Settling | None, right: int, draws: list[np.ndarray], planned: int, correct: bool):
+def estimate(
+    rule: Rule, settling: Settling | None, right: int, draws: list[np.ndarray], planned: int, correct: bool
+) -> tuple[list[float | None], int]:
     """The MC values of a solution, and how many rollouts they took."""
     tallies = [Tally.known(right, SAMPLES), *(Tally(right=0, drawn=0, planned=planned) for _ in draws)]
     tallies.append(Tally.known(int(correct), 1))
@@ -157,7 +161,7 @@ def main() -> None:
     parser.add_argument("--confidence", type=float, help="instead of each rule's usual one")
     parser.add_argument("--plot", help="also run other confidences, and draw the curves")
     options = parser.parse_args()
-    report: dict[str, dict[str, object]] = {}
+    report: dict[str, dict[str, Any]] = {}
     print(f"{'rule':16} {'policy':8} agreement   share  of skipping  true: adaptive  fixed")
     for name in RuleName:
         rule = Rule(name=name)

@@ -102,7 +102,7 @@ class Work(NamedTuple):
 def solutions(count: int) -> list[Solution]:
     """Of `STEPS` steps each; no two have a common beginning behind the question."""
     return [
-        Solution(id=str(n), problem=f"What is 6 times {n + 7}?", steps=[f"6 * {n + 7} is {6 * n + 42}."] * STEPS)
+        Solution(id=str(n), problem=f"What is 6 times {n + 7}?", steps=(f"6 * {n + 7} is {6 * n + 42}.",) * STEPS)
         for n in range(count)
     ]
 

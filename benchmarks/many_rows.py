@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from genprm.batch import Checked, verify_rows
-from genprm.options import RunOptions
+from genprm.options import Backend, RunOptions
 from genprm.records import Solution
 
 STEPS = ("First we add them.", "So it is done.")
@@ -32,7 +32,7 @@ def measure(rows: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         script, output = Path(folder) / "script.json", Path(folder) / "rows.jsonl"
         script.write_text('[{"yes": 0.9}]')
-        options = RunOptions(backend="scripted", model=str(script), style="direct")
+        options = RunOptions(backend=Backend.SCRIPTED, model=str(script), style="direct")
         started = time.monotonic()
         with Checked(Solution, solutions) as checked:
             asyncio.run(verify_rows(checked, options, output, lambda line: print(line, file=sys.stderr)))

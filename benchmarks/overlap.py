@@ -16,6 +16,7 @@ import time
 
 from genprm import AsyncVerifier, Solution
 from genprm.models.scripted import Rule, ScriptedModel
+from genprm.records import Verification
 from sandbox import Sandbox
 
 RULES = [
@@ -31,7 +32,7 @@ async def measure(sandbox: str, chains: int, in_flight: int) -> float:
         begun = time.perf_counter()
         solutions = [Solution(id=str(n), problem="p", steps=("s",)) for n in range(chains)]
         rows = [row async for _, row in verifier.verify_many(solutions)]
-        assert all(row.steps[0].segments[2].text == "slept" for _, row in enumerate(rows))
+        assert all(isinstance(row, Verification) and row.steps[0].segments[2].text == "slept" for row in rows)
     return time.perf_counter() - begun
 
 

@@ -44,7 +44,8 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "script.json"
         script.write_text(json.dumps(SCRIPT))
-        command = [Path(sys.executable).with_name("genprm"), "serve", "--backend", "scripted", "--model", script]
+        genprm = str(Path(sys.executable).with_name("genprm"))
+        command = [genprm, "serve", "--backend", "scripted", "--model", str(script)]
         options = ["--sandbox", chosen.sandbox, "--port", "0", "--in-flight", "16", "--max-waiting", "32"]
         with (Path(folder) / "log").open("w") as log, subprocess.Popen([*command, *options], stderr=log) as server:
             try:
@@ -61,7 +62,7 @@ async def address(log: Path) -> str:
     while True:
         for line in log.read_text().splitlines():
             if line.startswith("{") and (said := json.loads(line))["event"] == "listening":
-                return said["url"]
+                return str(said["url"])
         await asyncio.sleep(0.1)
 
 

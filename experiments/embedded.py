@@ -83,6 +83,11 @@ def with_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--families", type=int, default=usual.families, help="made-up problems to train on")
 
 
+def recipe_of(chosen: argparse.Namespace) -> Recipe:
+    """What the command line asks for."""
+    return Recipe(chosen.base, chosen.gsm8k, chosen.families)
+
+
 def main() -> None:
     """Make the data, train, and write down what was done."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -91,7 +96,7 @@ def main() -> None:
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no training is left behind
     run: Path = chosen.output
-    recipe = Recipe(chosen.base, chosen.gsm8k, chosen.families)
+    recipe = recipe_of(chosen)
     run.mkdir(parents=True, exist_ok=True)
     manifest = Manifest(run / "manifest.json")
     fitting = make_data(chosen.data, run, manifest, recipe)

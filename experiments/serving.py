@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import httpx
@@ -34,6 +34,11 @@ OPTIONS = (
     "--gpu-memory-utilization", 0.2,
 )  # fmt: skip
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "3", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+
+
+def reached(python: Path | None, base: str, adapter: Path) -> AbstractContextManager[tuple[object, ...]]:
+    """The options by which `genprm` reaches ``base`` with ``adapter``: served, if there is a Python that has vLLM."""
+    return served(python, base, adapter) if python else nullcontext(("--model", base, "--adapter", adapter))
 
 
 @contextmanager

@@ -22,14 +22,13 @@ import json
 import random
 import signal
 from collections.abc import Sequence
-from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.embedded import Recipe, make_data, train, with_recipe
+from experiments.embedded import make_data, recipe_of, train, with_recipe
 from experiments.manifest import Manifest
-from experiments.serving import served
+from experiments.serving import reached
 from genprm.aggregate import ChainVotes, combine_chains
 from genprm.batch import read_results
 from genprm.evaluation import SubsetResult, auc, evaluate_subset
@@ -104,13 +103,9 @@ def main() -> None:
     place = run / "small-scale"
     place.mkdir(parents=True, exist_ok=True)
     manifest = Manifest(place / "manifest.json")
-    recipe = Recipe(chosen.base, chosen.gsm8k, chosen.families)
+    recipe = recipe_of(chosen)
     fitting = make_data(chosen.data, run, Manifest(run / "manifest.json"), recipe)
-    files = {
-        HELD_OUT: run / "held-out.jsonl",
-        "processbench-gsm8k": chosen.data / "processbench_dev" / "gsm8k.jsonl",
-        "mr-gsm8k": chosen.data / "mr_gsm8k_dev" / "mr_gsm8k.jsonl",
-    }
+    files = evaluation_files(chosen.data, run)
     manifest.inputs([str(fitting), *map(str, files.values())])
     parts = sized(fitting, chosen.sizes, run, place)
     whole = max(size for size, *_ in parts)
@@ -125,6 +120,15 @@ def main() -> None:
                     if votes <= with_votes:
                         cells += measured(kind, size, votes, found)
                 report(place, cells)
+
+
+def evaluation_files(data: Path, run: Path) -> dict[str, Path]:
+    """What is measured on; the first is what a threshold may be chosen on."""
+    return {
+        HELD_OUT: run / "held-out.jsonl",
+        "processbench-gsm8k": data / "processbench_dev" / "gsm8k.jsonl",
+        "mr-gsm8k": data / "mr_gsm8k_dev" / "mr_gsm8k.jsonl",
+    }
 
 
 def sized(fitting: Path, sizes: Sequence[int], run: Path, place: Path) -> list[tuple[int, Path, Path]]:
@@ -168,7 +172,7 @@ def verified(
     folder = place / "-".join([*kind.name.replace(",", "").split(), str(size), f"{rows}x{votes}", mark])
     results = folder / "rows.jsonl"
     if not results.exists():
-        with served(vllm, base, adapter) if vllm else nullcontext(("--model", base, "--adapter", adapter)) as which:
+        with reached(vllm, base, adapter) as which:
             how = (*kind.verifying, *which, "--votes", votes, "--limit", rows, "-o", folder)
             manifest.genprm("eval", "processbench", *files.values(), *how)
     found = iter(read_results(results))
@@ -225,16 +229,19 @@ def report(place: Path, cells: Sequence[Cell]) -> None:
     for name in names:
         lines += [
             f"## {name}", "",
-            f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|",
-            *(table_row(cell) for cell in cells if cell.file == name),
+            *table([cell for cell in cells if cell.file == name]),
             "", f"![{name}]({name}.png)", "",
         ]  # fmt: skip
         plot(place / f"{name}.png", [cell for cell in cells if cell.file == name and cell.votes == 1])
     write_text(place / "README.md", "\n".join(lines))
 
 
-def table_row(cell: Cell) -> str:
-    """A line of the table."""
+def table(cells: Sequence[Cell]) -> list[str]:
+    """A line per verifier."""
+    return [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *map(_row, cells)]
+
+
+def _row(cell: Cell) -> str:
     half, best = cell.at_half, cell.at_threshold
     fields = [
         cell.kind, str(cell.size), str(cell.votes), interval(half), share(half.error_accuracy),

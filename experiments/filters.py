@@ -1,0 +1,94 @@
+"""Process against outcome filter, on a verifier's own rationales (ThinkPRM's ablation), at our size.
+
+    python -m experiments.filters DATA -o RUN [--tries 4] [--rows 100] [--vllm PYTHON]
+
+RUN is of `experiments.embedded`, with RUN/genprm. That adapter verifies RUN's own problems, and what each filter keeps
+goes on training it: rationales that name the labels' first error, or rationales that find some error where the answer
+is wrong. Both get equally many conversations. All three are measured on the files of `experiments.small_scale`.
+
+RUN/filters holds the runs and README.md, a table. Finished parts are not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.embedded import make_data, recipe_of, train, with_recipe
+from experiments.manifest import Manifest
+from experiments.serving import reached
+from experiments.small_scale import BUDGET, Cell, Kind, evaluation_files, measured, table, verified
+from genprm.report import write_text
+from genprm.train.record import read_records
+
+FILTERS = ("process", "outcome")
+
+
+def main() -> None:
+    """Write rationales, train on them, measure, and write the page."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no server is left behind
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    with_recipe(parser)
+    parser.add_argument("--tries", type=int, default=4, help="rationales per solution, until one is kept")
+    parser.add_argument("--rows", type=int, default=100, help="of each file")
+    parser.add_argument("--vllm", type=Path, metavar="PYTHON", help="serve the model with this Python's vLLM")
+    chosen = parser.parse_args()
+    run: Path = chosen.output
+    place = run / "filters"
+    place.mkdir(parents=True, exist_ok=True)
+    manifest, recipe = Manifest(place / "manifest.json"), recipe_of(chosen)
+    make_data(chosen.data, run, Manifest(run / "manifest.json"), recipe)
+    if not (run / "genprm" / "README.md").exists():
+        raise SystemExit(f"{run}/genprm: no adapter: train it with experiments.embedded --only genprm")
+    write_rationales(manifest, recipe.base, run, place, chosen.tries, chosen.vllm)
+    files = evaluation_files(chosen.data, run)
+    cells: list[Cell] = []
+    for kind, size, adapter in trained(manifest, recipe.base, run, place):
+        model = (recipe.base, adapter, chosen.vllm)
+        cells += measured(kind, size, 1, verified(manifest, place, kind, size, model, files, chosen.rows, 1))
+        report(place, cells)
+
+
+def write_rationales(manifest: Manifest, base: str, run: Path, place: Path, tries: int, vllm: Path | None) -> None:
+    """Let the adapter verify RUN's own problems, once per filter."""
+    missing = [name for name in FILTERS if not (place / f"{name}-data" / "README.md").exists()]
+    if not missing:
+        return
+    with reached(vllm, base, run / "genprm") as which:
+        for name in missing:
+            how = ("--style", "genprm-step", "--filter", name, "--tries", tries, "--step-tokens", "320", *which)
+            manifest.genprm("synth", run / "own-data" / "input.jsonl", "-o", place / f"{name}-data", *how)
+
+
+def trained(manifest: Manifest, base: str, run: Path, place: Path) -> list[tuple[Kind, int, Path]]:
+    """The verifiers, how many conversations each was trained on last, and its adapter; the one before them first.
+
+    Raises:
+        SystemExit: a filter kept nothing.
+    """
+    counts = {name: len(list(read_records(str(place / f"{name}-data" / "train.jsonl")))) for name in FILTERS}
+    count = min(counts.values())
+    if not count:
+        raise SystemExit(f"{place}: of the rationales there were kept: {counts}")
+    parts = [(Kind("before", "genprm", BUDGET), len(list(read_records(str(run / "fitting.jsonl")))), run / "genprm")]
+    for name in FILTERS:
+        adapter = place / f"{name}-{count}"
+        if not (adapter / "README.md").exists():
+            further = ("--start", run / "genprm", "--limit", count)
+            train(manifest, "genprm", place / f"{name}-data", adapter, base, *further)
+        parts.append((Kind(f"{name} filter", "genprm", BUDGET), count, adapter))
+    return parts
+
+
+def report(place: Path, cells: Sequence[Cell]) -> None:
+    """Write what is known so far."""
+    lines = ["# Process against outcome filter", ""]
+    for file in dict.fromkeys(cell.file for cell in cells):
+        lines += [f"## {file}", "", *table([cell for cell in cells if cell.file == file]), ""]
+    write_text(place / "README.md", "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
