@@ -40,6 +40,7 @@ class TrainFolder(NamedTuple):
     def finish(self, staged: Path) -> None:
         """Take what was trained, and let go of the checkpoints."""
         for path in sorted(staged.iterdir(), key=lambda path: path.name == CARD):
+            shutil.copymode(staged / CARD, path)  # safetensors lets nobody else read what it writes
             path.replace(self.path / path.name)
         shutil.rmtree(self.checkpoints)
 

@@ -52,6 +52,8 @@ def test_an_adapter_with_its_card(data: Path, tiny: Path, tmp_path: Path):
     saved = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert (saved["base_model_name_or_path"], saved["r"]) == (str(tiny), 4)
     assert (tmp_path / "adapter" / "loss.png").read_bytes().startswith(b"\x89PNG")
+    modes = {path.stat().st_mode for path in (tmp_path / "adapter").iterdir()}
+    assert len(modes) == 1, "a server under another name could not read the weights"
 
 
 async def test_it_goes_back_into_the_verifier(data: Path, tiny: Path, tmp_path: Path):
