@@ -27,6 +27,8 @@ FILE_BYTES = 64 << 20
 """Most bytes of files that a branch takes with it."""
 ADOPTION_DEADLINE = 5.0
 """Seconds within which the kernel server must have become a branch's parent."""
+ENDING = 0.5
+"""Seconds for which the system may still show a thread that Python has joined: the one that sent a cell's text, say."""
 HARMLESS = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
 
 
@@ -44,10 +46,7 @@ class Obstacle(Exception):
 
 def obstacles(own: set[int]) -> list[str]:
     """What forbids to fork this process. ``own`` are the descriptors that are the kernel's."""
-    found = []
-    if len(os.listdir("/proc/self/task")) > 1:
-        names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-        found.append(f"live threads ({', '.join(names) or 'native'})")
+    found = _live_threads()
     if processes.living_children(os.getpid()):
         found.append("live child processes")
     for number in [int(name) for name in os.listdir("/proc/self/fd")]:
@@ -64,6 +63,16 @@ def obstacles(own: set[int]) -> list[str]:
     if any(fields[1].startswith("rw") and fields[1].endswith("s") for fields in shared):
         found.append("shared memory")
     return found
+
+
+def _live_threads() -> list[str]:
+    names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    deadline = time.monotonic() + ENDING
+    while len(os.listdir("/proc/self/task")) > 1:
+        if names or time.monotonic() > deadline:
+            return [f"live threads ({', '.join(names) or 'native'})"]
+        time.sleep(0.001)
+    return []
 
 
 def make_branch(channels: Channels) -> Branch | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -326,3 +328,18 @@ async def test_no_more_processes_is_refused_and_the_session_goes_on(sandbox: San
         with pytest.raises((SessionForkError, SandboxRefusedError)):
             await session.fork()
         assert await value(session, "1") == "1"
+
+
+def test_a_thread_that_python_has_joined_is_none():
+    """The system shows it a moment longer: on a busy machine nearly always."""
+    code = """
+import threading
+from sandbox.guest.branch import obstacles
+for _ in range(1000):
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
+    assert not [each for each in obstacles(set()) if "threads" in each]
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
