@@ -48,7 +48,7 @@ MAX_LENGTH = 1024
 """Tokens of a conversation; what is longer takes more time than it teaches."""
 OPTIONS = (
     "--epochs", "1", "--batch", "8", "--learning-rate", "1e-3", "--schedule", "linear", "--warmup", "0.05",
-    "--rank", "16", "--alpha", "16", "--max-length", str(MAX_LENGTH), "--mixed", "--save-every", "20",
+    "--rank", "16", "--alpha", "16", "--max-length", str(MAX_LENGTH), "--mixed", "--compile", "--save-every", "20",
 )  # fmt: skip
 OWN = ("--style", "genprm-step", "--filter", "labels", "--right-per-wrong", "2", "--no-balance", "--step-tokens", "320")
 """How rationales of its own are written and used."""

@@ -12,6 +12,7 @@ RUN/filters holds the runs and README.md, a table. Finished parts are not done a
 from __future__ import annotations
 
 import argparse
+import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from experiments.serving import reached
 from experiments.small_scale import BUDGET, Cell, Kind, evaluation_files, measured, table, verified
 from genprm.report import write_text
 from genprm.train.record import read_records
+from rationale_synth.label_output import ROWS
 
 FILTERS = ("process", "outcome")
 
@@ -56,10 +58,13 @@ def write_rationales(manifest: Manifest, base: str, run: Path, place: Path, trie
     missing = [name for name in FILTERS if not (place / f"{name}-data" / "README.md").exists()]
     if not missing:
         return
+    labelled = place / "own"  # as `genprm label` leaves it: the outcome filter needs to know whose answer is right
+    labelled.mkdir(exist_ok=True)
+    shutil.copyfile(run / "own-data" / "input.jsonl", labelled / f"{ROWS}.jsonl")
     with reached(vllm, base, run / "genprm") as which:
         for name in missing:
             how = ("--style", "genprm-step", "--filter", name, "--tries", tries, "--step-tokens", "320", *which)
-            manifest.genprm("synth", run / "own-data" / "input.jsonl", "-o", place / f"{name}-data", *how)
+            manifest.genprm("synth", labelled, "-o", place / f"{name}-data", *how)
 
 
 def trained(manifest: Manifest, base: str, run: Path, place: Path) -> list[tuple[Kind, int, Path]]:

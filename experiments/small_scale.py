@@ -6,8 +6,9 @@
 The same base, SmolLM2-135M-Instruct if none is named, and the same solutions, those of `experiments.embedded`: all of
 them, where RUN's own adapters are measured, and fewer. At each size there are three verifiers: generative with code,
 direct (Yes or No at once), and discriminative (+ or -); with all the data also the generative one without execution,
-without code, and with several votes. Each is measured on held-out planted errors, on ProcessBench's GSM8K rows and on
-MR-GSM8K, at 0.5 and at the threshold that is best on the planted ones. What RUN lacks is made first.
+without code, and with several votes. A single vote takes the likeliest tokens; more are drawn. Each is measured on
+held-out planted errors, on ProcessBench's GSM8K rows and on MR-GSM8K, at 0.5 and at the threshold that is best on the
+planted ones. What RUN lacks is made first.
 
 With --vllm they are served, in bfloat16: on a CPU in a third of the time.
 
@@ -115,10 +116,13 @@ def main() -> None:
             with_votes = chosen.votes if kind is GENERATIVE and size == whole else 1
             if size == whole or not kind.is_ablation:
                 model = (recipe.base, adapter, chosen.vllm)
-                found = verified(manifest, place, kind, size, model, files, chosen.rows, with_votes)
-                for votes in VOTES:
-                    if votes <= with_votes:
-                        cells += measured(kind, size, votes, found)
+                found = verified(manifest, place, kind, size, model, files, chosen.rows, 1)
+                cells += measured(kind, size, 1, found)
+                if with_votes > 1:
+                    found = verified(manifest, place, kind, size, model, files, chosen.rows, with_votes)
+                    for votes in VOTES:
+                        if 1 < votes <= with_votes:
+                            cells += measured(kind, size, votes, found)
                 report(place, cells)
 
 
@@ -173,7 +177,8 @@ def verified(
     results = folder / "rows.jsonl"
     if not results.exists():
         with reached(vllm, base, adapter) as which:
-            how = (*kind.verifying, *which, "--votes", votes, "--limit", rows, "-o", folder)
+            drawn = () if votes > 1 else ("--temperature", 0)
+            how = (*kind.verifying, *which, "--votes", votes, *drawn, "--limit", rows, "-o", folder)
             manifest.genprm("eval", "processbench", *files.values(), *how)
     found = iter(read_results(results))
     return {name: list(islice(found, len(read_solutions(str(file), rows)))) for name, file in files.items()}

@@ -144,7 +144,8 @@ class RunOptions(ModelOptions):
     """Whether the model is shown a worked example first; by default only the bare embedded model is."""
     votes: VotePlan = VotePlan()
     seed: int = 0
-    temperature: float = Field(default=0.6, ge=0)
+    temperature: float | None = Field(default=None, ge=0)
+    """None: GenPRM's; see `is_likeliest_first`."""
     sandbox: str = "docker"
     in_flight: int | None = Field(default=None, ge=1)
     budget: Budget = Budget()
@@ -158,6 +159,17 @@ class RunOptions(ModelOptions):
     def is_shipped(self) -> bool:
         """Whether it is the embedded model with our adapter, which was trained for the style ``genprm``."""
         return self.adapter is None and self._stands_on_embedded and GenPRM.name in self.style_names
+
+    @property
+    def sampling(self) -> Sampling:
+        """How tokens are drawn."""
+        usual = Sampling(seed=self.seed)
+        return usual if self.temperature is None else usual.model_copy(update={"temperature": self.temperature})
+
+    @property
+    def is_likeliest_first(self) -> bool:
+        """Whether the first vote is not drawn: unless a temperature is asked for, the embedded verifier's."""
+        return self.is_shipped and self.temperature is None
 
     @property
     def lora(self) -> str | None:
@@ -304,7 +316,7 @@ async def open_verifier(
         model = await options.make_model(reward_head=options.needs_head, patience=patience)
         async with AsyncVerifier(
             model, sandbox, style=style, budget=options.budget,
-            sampling=Sampling(temperature=options.temperature, seed=options.seed), votes=options.votes,
+            sampling=options.sampling, likeliest_first=options.is_likeliest_first, votes=options.votes,
             aggregate=options.aggregate, stop_at_first_error=options.stop_at_first_error,
             cheap=cheap[0] if cheap else None, sure=options.sure, in_flight=options.in_flight,
         ) as verifier:  # fmt: skip

@@ -42,6 +42,7 @@ class AsyncVerifier:
         style: the prompt format.
         budget: what one chain may cost.
         sampling: how tokens are drawn.
+        likeliest_first: whether the first vote takes the likeliest tokens, and only further ones are drawn.
         votes: how many chains a solution gets, unless a call says otherwise.
         aggregate: how they become one verdict; the style's own way by default.
         stop_at_first_error: verify nothing behind a solution's first error.
@@ -58,6 +59,7 @@ class AsyncVerifier:
         style: Style | None = None,
         budget: Budget | None = None,
         sampling: Sampling | None = None,
+        likeliest_first: bool = False,
         votes: VotePlan | None = None,
         aggregate: Aggregate | None = None,
         stop_at_first_error: bool = False,
@@ -70,6 +72,7 @@ class AsyncVerifier:
         self.budget = budget or Budget()
         self.sandbox = sandbox
         self._sampling = sampling or Sampling()
+        self._first_sampling = self._sampling.likeliest if likeliest_first else self._sampling
         self.votes = votes or VotePlan()
         self._aggregate = aggregate
         self._cheap = cheap
@@ -107,6 +110,7 @@ class AsyncVerifier:
         style = options.setdefault("style", None)
         if name == EMBEDDED and adapter is None and (style is None or style.name == GenPRM.name):
             adapter = str(shipped_adapter())
+            options.setdefault("likeliest_first", "sampling" not in options)
         elif name == EMBEDDED and adapter == NO_ADAPTER and style is None:
             options["style"] = GenPRM(examples=worked_example())
         adapter = None if adapter == NO_ADAPTER else adapter
@@ -313,7 +317,8 @@ class AsyncVerifier:
 
     def _begin(self, solution: Solution, style: Style, vote: int, given: int, watch: Watch | None) -> OpenChain:
         key = f"{solution.id}/{vote}"
-        begin = partial(Chain, self.model, self.sandbox, self.budget, self._sampling, key)
+        sampling = self._sampling if vote else self._first_sampling
+        begin = partial(Chain, self.model, self.sandbox, self.budget, sampling, key)
         return OpenChain(solution, style, begin, self._chains, given, vote, watch)
 
 

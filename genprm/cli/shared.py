@@ -160,7 +160,10 @@ def run_options(
     in_flight: InFlight = None,
     sandbox: SandboxOption = "docker",
     seed: Seed = 0,
-    temperature: Temperature = 0.6,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="0 takes the likeliest token. Default: 0.6; for the embedded verifier's first vote, 0."),
+    ] = None,
     chain_tokens: ChainTokens = None,
     step_tokens: StepTokens = 2048,
     analysis_tokens: AnalysisTokens = None,

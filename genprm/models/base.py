@@ -27,6 +27,11 @@ class Sampling(BaseModel):
     top_k: int = Field(default=20, ge=1)
     seed: int = 0
 
+    @property
+    def likeliest(self) -> Sampling:
+        """The same, but nothing is left to chance."""
+        return self.model_copy(update={"temperature": 0.0})
+
 
 class FinishReason(str, Enum):
     """Why a completion ended."""

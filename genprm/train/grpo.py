@@ -95,6 +95,8 @@ def train_grpo(
         SandboxError: no code can be run.
     """
     machine = machine or Machine()
+    if machine.compile:
+        raise ConfigError("--compile goes with sft and discriminative only")
     micro_batches = _micro_batches(options.recipe, machine)
     require("train", LIBRARIES)
     options = options.model_copy(update={"recipe": started(options.recipe, options.start)})

@@ -12,6 +12,7 @@ from genprm.extras import require
 from genprm.styles.discriminative import QWEN_TAG
 from genprm.train.base import Base, load_for_training, open_base, save_adapter, started
 from genprm.train.card import Measured, figures, model_card
+from genprm.train.compiled import compile_layers, require_compiler
 from genprm.train.data import TrainingData, data_file, fitting
 from genprm.train.folder import TrainFolder, fingerprint, open_train_folder, processes
 from genprm.train.options import Machine, TrainOptions
@@ -54,6 +55,8 @@ def train(
     if options.start and options.task.has_head:
         raise ConfigError("--start does not go with a head, which is no adapter's")
     require("train", LIBRARIES)
+    if machine.compile:
+        require_compiler()
     options = options.model_copy(update={"recipe": started(options.recipe, options.start)})
     base = open_base(options.base, options.max_length, QWEN_TAG if options.task.has_head else None)
     paths = [data_file(path) for path in (data, dev) if path]
@@ -183,6 +186,8 @@ def _trainer(
         trainer = trl.SFTTrainer(**given)
     if held_out is not None:
         _look(trainer, options)
+    if machine.compile:
+        compile_layers(trainer.model)
     trainer.remove_callback(PrinterCallback)
     return trainer
 

@@ -58,5 +58,7 @@ class Machine(Record):
     group."""
     activation_checkpointing: bool = False
     """Compute activations twice, and keep fewer of them: less memory, a third more time."""
+    compile: bool = False
+    """Compile the model's layers first: half a minute, and a third more tokens a second (benchmarks/train_speed.py)."""
     save_every: Positive = 50
     """Steps between two checkpoints."""

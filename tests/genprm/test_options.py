@@ -9,6 +9,7 @@ import pytest
 from genprm.models.embedded import EMBEDDED, NO_ADAPTER, SHIPPED, shipped_adapter
 from genprm.models.scripted import ScriptedModel
 from genprm.options import Backend, ModelOptions, RunOptions, warning_of
+from genprm.votes import VotePlan
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,22 @@ def test_the_shipped_adapter_goes_with_the_embedded_model_in_its_style(given: di
     assert (options.is_shipped, options.is_embedded) == (is_shipped, is_bare)
     assert (options.lora == str(shipped_adapter())) is is_shipped
     assert (options.fingerprint_fields()["adapter"] == SHIPPED) is is_shipped
+
+
+@pytest.mark.parametrize(
+    ("given", "temperature", "is_likeliest_first"),
+    [
+        ({}, 0.6, True),
+        ({"votes": VotePlan.fixed(4)}, 0.6, True),
+        ({"temperature": 0.6}, 0.6, False),
+        ({"temperature": 0}, 0, False),
+        ({"adapter": NO_ADAPTER}, 0.6, False),
+        ({"model": "GenPRM/GenPRM-7B"}, 0.6, False),
+    ],
+)
+def test_the_embedded_verifier_does_not_draw_its_first_vote(given: dict, temperature: float, is_likeliest_first: bool):
+    options = RunOptions(**given)
+    assert (options.sampling.temperature, options.is_likeliest_first) == (temperature, is_likeliest_first)
 
 
 def test_a_policy_is_never_the_adapter_that_judges():

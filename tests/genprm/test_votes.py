@@ -127,6 +127,21 @@ async def test_agreement_needs_few_votes_and_disagreement_many():
     assert 2 < torn.votes <= 8
 
 
+@pytest.mark.parametrize(("likeliest_first", "drawn"), [(True, [0.0, 0.9, 0.9]), (False, [0.9, 0.9, 0.9])])
+async def test_the_first_vote_can_take_the_likeliest_tokens(likeliest_first: bool, drawn: list[float]):
+    model, found = scripted(lambda _, seed: 0.9), []
+    complete = model.complete
+
+    async def watched(prompt: str, **options):
+        found.append(options["sampling"].temperature)
+        return await complete(prompt, **options)
+
+    model.complete = watched
+    how = {"sampling": Sampling(temperature=0.9), "likeliest_first": likeliest_first}
+    await verify(model, 1, votes=VotePlan.fixed(3), **how)
+    assert sorted(found) == drawn
+
+
 async def test_only_steps_in_doubt_get_more_votes():
     """The first step is wrong beyond doubt: nobody votes again on those behind it."""
     report = await verify(scripted(lambda prompt, _: 0.01 if "Claim 1." not in prompt else 0.9), 4,

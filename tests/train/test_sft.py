@@ -158,6 +158,18 @@ def test_packing_and_checkpointing(data: Path, tiny: Path, tmp_path: Path, machi
     assert looks == list(range(1, measured.steps + 1))  # ten looks in 12 steps, or in fewer
 
 
+def test_compiled_layers_learn_the_same(data: Path, tiny: Path, tmp_path: Path):
+    for name, machine in (("plain", Machine()), ("compiled", Machine(compile=True))):
+        train(data, tmp_path / name, tiny, machine=machine)
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), rel=0.01)
+
+
+def test_nothing_to_compile_with(data: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match="there is no no-such-compiler"):
+        train(data, tmp_path / "adapter", tiny, machine=Machine(compile=True))
+
+
 def test_the_dev_loss_is_that_of_the_adapter_and_not_of_the_machine(data: Path, tiny: Path, tmp_path: Path):
     recipe = RECIPE.model_copy(update={"batch": 6, "epochs": 1})
     found = [
