@@ -1,7 +1,7 @@
 """The recipe of the embedded verifier, and of baselines on the same solutions: without code, and without any reasoning.
 
     python -m experiments.embedded DATA -o RUN [--only genprm|taught|thinkprm|direct|signs] \
-      [--base MODEL] [--gsm8k 900] [--families 205]
+      [--base MODEL] [--gsm8k 900] [--families 245]
 
 Worked solutions of GSM8K's training split and of our own families get planted errors (`genprm synth plant`), reworded;
 the records train a LoRA adapter for SmolLM2-135M-Instruct, or for another base (`genprm train`): RUN/genprm. On other
@@ -36,7 +36,7 @@ DEV_ROWS = 40
 """GSM8K's last rows."""
 OWN_ROWS = 100
 """The rows before them, for rationales of its own."""
-OWN_FAMILIES, DEV_FAMILIES = 41, 41
+OWN_FAMILIES, DEV_FAMILIES = 49, 49
 """Problems made up, one of each family."""
 EVALUATION = (
     "processbench_dev/gsm8k.jsonl", "processbench_dev/math.jsonl", "processbench_dev/olympiadbench.jsonl",
@@ -68,7 +68,7 @@ class Recipe(NamedTuple):
     base: str = EMBEDDED
     gsm8k: int = 900
     """GSM8K's first rows; a little more than half of them can be worked out anew."""
-    families: int = 205
+    families: int = 245
     """Problems made up: five of each family. The embedded model works out what it has seen the like of."""
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from experiments.embedded import make_data, recipe_of, train, with_recipe
 from experiments.manifest import Manifest
 from experiments.serving import reached
-from experiments.small_scale import BUDGET, Cell, Kind, evaluation_files, measured, table, verified
+from experiments.small_scale import BUDGET, Cell, Kind, evaluation_files, measured, table, verified, with_measuring
 from genprm.report import write_text
 from genprm.train.record import read_records
 from rationale_synth.label_output import ROWS
@@ -34,8 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     with_recipe(parser)
     parser.add_argument("--tries", type=int, default=4, help="rationales per solution, until one is kept")
-    parser.add_argument("--rows", type=int, default=100, help="of each file")
-    parser.add_argument("--vllm", type=Path, metavar="PYTHON", help="serve the model with this Python's vLLM")
+    with_measuring(parser)
     chosen = parser.parse_args()
     run: Path = chosen.output
     place = run / "filters"

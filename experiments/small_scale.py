@@ -1,7 +1,7 @@
 """The papers' claim at our size: does a verifier that reasons and runs code need less data than one that does not?
 
     python -m experiments.small_scale DATA -o RUN [--sizes 90 280] [--rows 100] [--votes 8] [--vllm PYTHON] \
-      [--base MODEL] [--gsm8k 900] [--families 205]
+      [--base MODEL] [--gsm8k 900] [--families 245]
 
 The same base, SmolLM2-135M-Instruct if none is named, and the same solutions, those of `experiments.embedded`: all of
 them, where RUN's own adapters are measured, and fewer. At each size there are three verifiers: generative with code,
@@ -94,11 +94,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     with_recipe(parser)
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="beside all of the data")
-    parser.add_argument("--rows", type=int, default=100, help="of each file")
+    with_measuring(parser)
     parser.add_argument(
         "--votes", type=int, choices=VOTES, default=max(VOTES), help="of the generative one with all the data"
     )
-    parser.add_argument("--vllm", type=Path, metavar="PYTHON", help="serve them with this Python's vLLM")
     chosen = parser.parse_args()
     run: Path = chosen.output
     place = run / "small-scale"
@@ -124,6 +123,12 @@ def main() -> None:
                         if 1 < votes <= with_votes:
                             cells += measured(kind, size, votes, found)
                 report(place, cells)
+
+
+def with_measuring(parser: argparse.ArgumentParser) -> None:
+    """What every experiment that measures verifiers takes."""
+    parser.add_argument("--rows", type=int, default=100, help="of each file")
+    parser.add_argument("--vllm", type=Path, metavar="PYTHON", help="serve the model with this Python's vLLM")
 
 
 def evaluation_files(data: Path, run: Path) -> dict[str, Path]:

@@ -95,7 +95,7 @@ class AsyncVerifier:
             sandbox: ``docker``, ``local`` or ``unix:DIRECTORY``.
             adapter: a LoRA adapter for the model. By default the embedded model has ours, in GenPRM's style;
                 ``none`` is the model as it is, which is shown a worked example.
-            options: as for the class.
+            options: as for the class. With our adapter and no ``sampling`` the first vote takes the likeliest tokens.
 
         Raises:
             ModelError: the model cannot be loaded.

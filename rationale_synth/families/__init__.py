@@ -13,11 +13,12 @@ from rationale_synth.families.algebra import ALGEBRA
 from rationale_synth.families.averages import AVERAGES
 from rationale_synth.families.counting import COUNTING
 from rationale_synth.families.draw import draw, planted_errors, right_solution
+from rationale_synth.families.everyday import EVERYDAY
 from rationale_synth.families.geometry import GEOMETRY
 from rationale_synth.families.number_theory import NUMBER_THEORY
 from rationale_synth.planted import Kind, Planted
 
-FAMILIES = (*NUMBER_THEORY, *COUNTING, *ALGEBRA, *GEOMETRY, *AVERAGES)
+FAMILIES = (*NUMBER_THEORY, *COUNTING, *ALGEBRA, *GEOMETRY, *AVERAGES, *EVERYDAY)
 
 
 def family_plants(count: int, seed: int = 0, errors: int = 1) -> Iterator[Planted]:

@@ -314,5 +314,57 @@ ALGEBRA = (
         ),
         holds="a != b",
     ),
+    Family(
+        "absolute-value",
+        (
+            "Which numbers x satisfy |{a}x - {b}| = {c}? Add them up.",
+            "{who} looks for every x for which {a}x and {b} differ by exactly {c}. What is the sum of these x?",
+        ),
+        {"who": PEOPLE, "a": (2, 4, 5, 8, 10), "b": range(1, 30), "c": range(1, 40)},
+        (
+            FamilyStep("There are two cases: {a}x - {b} = {c}, and {a}x - {b} = -{c}."),
+            FamilyStep("In the first one {a}x = {work} = {p}.", "p", "b + c", (
+                Wrong(SIGN, "b - c"), Wrong(CASE, "c"),
+            ), sane=ANY),
+            FamilyStep("That gives x = {work} = {y}.", "y", "p / a", (
+                Wrong(OPERATION, "p - a"), Wrong(OPERATION, "p * a"),
+            ), sane=ANY, places=2),
+            FamilyStep("In the second one {a}x = {work} = {q}.", "q", "b - c", (
+                Wrong(SIGN, "c - b"), Wrong(SIGN, "b + c"),
+            ), sane=ANY),
+            FamilyStep("That gives x = {work} = {z}.", "z", "q / a", (Wrong(OPERATION, "q - a"),), sane=ANY, places=2),
+            FamilyStep("The sum is {work} = {t}.", "t", "y + z", (
+                Wrong(CASE, "y", "The first one is the only solution: {t}."), Wrong(SIGN, "y - z"),
+            ), sane=ANY, places=2),
+        ),
+        holds="b != c",
+    ),
+    Family(
+        "league",
+        (
+            "In a league every team plays once against every other one, which makes {g} games. {k} more teams join. "
+            "How many games are there then?",
+            "{who} draws some points and joins each to each, with {g} lines. How many lines are there with {k} more "
+            "points?",
+        ),
+        {"who": PEOPLE, "r": range(5, 25), "k": range(2, 8)},
+        (
+            FamilyStep("For n of them that is n(n - 1)/2."),
+            FamilyStep("So n(n - 1) = {work} = {p}.", "p", "2 * g", (
+                Wrong(OPERATION, "g ** 2"), Wrong(OPERAND, "2 * g * k"),
+            )),
+            FamilyStep("Then n is {m}.", "m", "(1 + math.isqrt(1 + 4 * p)) // 2", (
+                Wrong(OPERATION, "p // 2"), Wrong(CASE, "math.isqrt(p)"),
+            ), check=("n = m", "n * (n - 1)", "p")),
+            FamilyStep("With the new ones there are {work} = {l}.", "l", "m + k", (
+                Wrong(SIGN, "m - k"), Wrong(OPERATION, "m * k"),
+            )),
+            FamilyStep("That makes {work} = {t}.", "t", "l * (l - 1) / 2", (
+                Wrong(OPERATION, "l * (l - 1)"), Wrong(CASE, "l - 1"), Wrong(SIGN, "l * (l + 1) / 2"),
+                Wrong(OPERAND, "k * (k - 1) / 2"),
+            )),
+        ),
+        given={"g": "r * (r - 1) / 2"},
+    ),
 )
 # fmt: on

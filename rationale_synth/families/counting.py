@@ -236,5 +236,29 @@ COUNTING = (
             )),
         ),
     ),
+    Family(
+        "even-numbers",
+        (
+            "{who} lays numbers of three digits with cards from 0 to {d}, one card for each digit. How many even "
+            "numbers can come out, if none may begin with 0?",
+            "{who} writes down all even numbers that have three digits, no two of them alike and none above {d}, and "
+            "no 0 in front. How many are these?",
+        ),
+        {"who": PEOPLE, "d": range(4, 10)},
+        (
+            FamilyStep("With 0 at the end there are {work} = {p} of them.", "p", "d * (d - 1)", (
+                Wrong(CASE, "d * d"), Wrong(OPERATION, "d + d - 1"), Wrong(CASE, "(d - 1) * (d - 1)"),
+            )),
+            FamilyStep("Besides 0 there are {work} = {e} even digits.", "e", "d // 2", (Wrong(CASE, "d // 2 + 1"),)),
+            FamilyStep("In front there may be neither 0 nor the last digit: with these ends there are {work} = {q}.",
+                "q", "e * (d - 1) * (d - 1)", (
+                Wrong(CASE, "e * d * (d - 1)", "With these ends there are {work} = {q}."), Wrong(CASE, "e * (d - 1)"),
+                Wrong(OPERAND, "d * (d - 1) * (d - 1)"),
+            )),
+            FamilyStep("Together this makes {work} = {t}.", "t", "p + q", (
+                Wrong(CASE, "q"), Wrong(OPERATION, "p * q"), Wrong(SIGN, "q - p"),
+            )),
+        ),
+    ),
 )
 # fmt: on

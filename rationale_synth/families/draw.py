@@ -21,6 +21,7 @@ _WORDS = (
     (r"math\.factorial\(([^()]+)\)", r"(\1)!"),
     (r"math\.comb\(", "C("),
     (r"math\.perm\(", "P("),
+    (r"round\((math\.sqrt\([^()]+\)), \d\)", r"\1"),
     (r"math\.(?=gcd|lcm|sqrt)", ""),
     (r"\babs\(([^()]+)\)", r"|\1|"),
     (r"(\S+) // (\([^()]+\)|\S+)", r"floor(\1 / \2)"),

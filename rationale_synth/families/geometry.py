@@ -276,5 +276,38 @@ GEOMETRY = (
         ),
         holds="len({a, b, c}) == 3",
     ),
+    Family(
+        "ladder",
+        (
+            "A ladder of {c} m stands {a} m from a wall and reaches up to its edge. Its foot is moved {d} m further "
+            "out. By how many metres does its top come down?",
+            "{who} holds a pole of {c} dm against a wall, its lower end {a} dm away from it, and draws that end {d} dm "
+            "further away. How many dm lower is the upper end then?",
+        ),
+        {"who": PEOPLE, "c": (25, 50, 65, 75, 85, 100, 125), "a": range(7, 80), "e": range(15, 120)},
+        (
+            FamilyStep("At first the square of the height is {work} = {s}.", "s", "c ** 2 - a ** 2", (
+                Wrong(SIGN, "c ** 2 + a ** 2"), Wrong(OPERATION, "(c - a) ** 2"),
+            )),
+            FamilyStep("So the height is {work} = {h}.", "h", "round(math.sqrt(s), 2)", (
+                Wrong(OPERATION, "s / 2"), Wrong(OPERATION, "c - a"),
+            ), places=2),
+            FamilyStep("Then the foot is {work} = {f} away from the wall.", "f", "a + d", (
+                Wrong(CASE, "d"), Wrong(SIGN, "abs(a - d)"),
+            )),
+            FamilyStep("Now the square of the height is {work} = {q}.", "q", "c ** 2 - f ** 2", (
+                Wrong(OPERAND, "c ** 2 - d ** 2"), Wrong(OPERATION, "(c - f) ** 2"),
+            )),
+            FamilyStep("So the new height is {work} = {g}.", "g", "round(math.sqrt(q), 2)", (
+                Wrong(OPERATION, "c - f"),
+            ), places=2),
+            FamilyStep("The difference is {work} = {t}.", "t", "h - g", (
+                Wrong(SIGN, "h + g"), Wrong(OPERAND, "h - d"),
+            ), places=2),
+        ),
+        given={"d": "e - a"},
+        holds="a < e and e < c and math.isqrt(c * c - a * a) ** 2 == c * c - a * a "
+              "and math.isqrt(c * c - e * e) ** 2 == c * c - e * e and d != a",
+    ),
 )
 # fmt: on
