@@ -93,7 +93,7 @@ def machine_options(
         bool, typer.Option("--activation-checkpointing", help="Less memory, a third more time.")
     ] = False,
     compile: Annotated[
-        bool, typer.Option("--compile", help="Compile the layers first: half a minute, then a third faster.")
+        bool, typer.Option("--compile", help="Compile the layers first: half a minute, then faster.")
     ] = False,
     save_every: Annotated[
         int, typer.Option(help="Steps between two checkpoints; those of sft come with the looks at --dev.")

@@ -59,6 +59,6 @@ class Machine(Record):
     activation_checkpointing: bool = False
     """Compute activations twice, and keep fewer of them: less memory, a third more time."""
     compile: bool = False
-    """Compile the model's layers first: half a minute, and a third more tokens a second (benchmarks/train_speed.py)."""
+    """Compile the model's layers first: half a minute, and more tokens a second (benchmarks/train_speed.py)."""
     save_every: Positive = 50
     """Steps between two checkpoints."""

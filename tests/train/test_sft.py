@@ -158,6 +158,7 @@ def test_packing_and_checkpointing(data: Path, tiny: Path, tmp_path: Path, machi
     assert looks == list(range(1, measured.steps + 1))  # ten looks in 12 steps, or in fewer
 
 
+@pytest.mark.alone
 def test_compiled_layers_learn_the_same(data: Path, tiny: Path, tmp_path: Path):
     for name, machine in (("plain", Machine()), ("compiled", Machine(compile=True))):
         train(data, tmp_path / name, tiny, machine=machine)
