@@ -30,13 +30,15 @@ from genprm.records import NO_ERROR
 from genprm.report import write_text
 from genprm.train.record import ASSISTANT, TrainingRecord, read_records
 from genprm.train.tokens import encode
+from rationale_synth.families import FAMILIES
 
+GSM8K = "gsm8k/train.jsonl"
 OWN_SEED, DEV_SEED = 1, 1000
 DEV_ROWS = 40
 """GSM8K's last rows."""
 OWN_ROWS = 100
 """The rows before them, for rationales of its own."""
-OWN_FAMILIES, DEV_FAMILIES = 49, 49
+OWN_FAMILIES = DEV_FAMILIES = len(FAMILIES)
 """Problems made up, one of each family."""
 EVALUATION = (
     "processbench_dev/gsm8k.jsonl", "processbench_dev/math.jsonl", "processbench_dev/olympiadbench.jsonl",
@@ -68,8 +70,8 @@ class Recipe(NamedTuple):
     base: str = EMBEDDED
     gsm8k: int = 900
     """GSM8K's first rows; a little more than half of them can be worked out anew."""
-    families: int = 245
-    """Problems made up: five of each family. The embedded model works out what it has seen the like of."""
+    families: int = 5 * len(FAMILIES)
+    """Problems made up, five of each family. The embedded model works out what it has seen the like of."""
 
 
 def with_recipe(parser: argparse.ArgumentParser) -> None:
@@ -138,27 +140,45 @@ def make_data(data: Path, run: Path, manifest: Manifest, recipe: Recipe) -> Path
     Raises:
         SystemExit: ``run`` is of another recipe, or GSM8K has not so many rows.
     """
-    evaluation = [str(data / name) for name in EVALUATION] + [str(demo_path())]
-    source = data / "gsm8k/train.jsonl"
-    manifest.inputs([str(source), *evaluation])
+    source = data / GSM8K
+    manifest.inputs([str(source), *evaluated_on(data)])
     lines = source.read_text().splitlines(keepends=True)
-    spare = lines[: -DEV_ROWS - OWN_ROWS]
-    if recipe.gsm8k > len(spare):
-        raise SystemExit(f"--gsm8k: {source} has {len(spare)} rows to train on, not {recipe.gsm8k}")
+    own, dev = lines[-DEV_ROWS - OWN_ROWS : -DEV_ROWS], lines[-DEV_ROWS:]
+    fit = rows_to_train_on(data, 0, recipe.gsm8k)
     _keep(recipe, run / "recipe.json")
-    for name, rows in (
-        ("train", spare[: recipe.gsm8k]), ("own", lines[-DEV_ROWS - OWN_ROWS : -DEV_ROWS]), ("dev", lines[-DEV_ROWS:])
-    ):  # fmt: skip
+    for name, rows in (("train", fit), ("own", own), ("dev", dev)):
         (run / f"{name}.jsonl").write_text("".join(rows))
-        options = _planting(name, recipe)
-        spared = [part for file in evaluation for part in ("--decontaminate", file)]
+        options = (*_planting(name, recipe), *decontaminating(data))
         if not (run / f"{name}-data" / "README.md").exists():
-            manifest.genprm("synth", "plant", run / f"{name}.jsonl", "-o", run / f"{name}-data", *options, *spared)
+            manifest.genprm("synth", "plant", run / f"{name}.jsonl", "-o", run / f"{name}-data", *options)
     fitting = run / "fitting.jsonl"
     if not fitting.exists():
         keep_fitting(run / "train-data" / "train.jsonl", fitting, recipe.base)
     hold_out(run)
     return fitting
+
+
+def rows_to_train_on(data: Path, start: int, count: int) -> list[str]:
+    """Rows of GSM8K's training split, of those that are not kept for something else.
+
+    Raises:
+        SystemExit: there are not so many.
+    """
+    source = data / GSM8K
+    rows = source.read_text().splitlines(keepends=True)[: -DEV_ROWS - OWN_ROWS]
+    if start + count > len(rows):
+        raise SystemExit(f"{source} has {len(rows)} rows to train on, not {start + count}")
+    return rows[start : start + count]
+
+
+def evaluated_on(data: Path) -> list[str]:
+    """The files that are measured on, and the bundled problems."""
+    return [*(str(data / name) for name in EVALUATION), str(demo_path())]
+
+
+def decontaminating(data: Path) -> list[str]:
+    """The options that leave out whatever problem is also in one of these files."""
+    return [part for file in evaluated_on(data) for part in ("--decontaminate", file)]
 
 
 def hold_out(run: Path) -> None:

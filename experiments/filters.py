@@ -14,13 +14,12 @@ from __future__ import annotations
 import argparse
 import shutil
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.embedded import make_data, recipe_of, train, with_recipe
 from experiments.manifest import Manifest
 from experiments.serving import reached
-from experiments.small_scale import BUDGET, Cell, Kind, evaluation_files, measured, table, verified, with_measuring
+from experiments.small_scale import BUDGET, Cell, Kind, evaluation_files, measured, tables, verified, with_measuring
 from genprm.report import write_text
 from genprm.train.record import read_records
 from rationale_synth.label_output import ROWS
@@ -49,7 +48,7 @@ def main() -> None:
     for kind, size, adapter in trained(manifest, recipe.base, run, place):
         model = (recipe.base, adapter, chosen.vllm)
         cells += measured(kind, size, 1, verified(manifest, place, kind, size, model, files, chosen.rows, 1))
-        report(place, cells)
+        write_text(place / "README.md", "\n".join(["# Process against outcome filter", "", *tables(cells)]))
 
 
 def write_rationales(manifest: Manifest, base: str, run: Path, place: Path, tries: int, vllm: Path | None) -> None:
@@ -84,14 +83,6 @@ def trained(manifest: Manifest, base: str, run: Path, place: Path) -> list[tuple
             train(manifest, "genprm", place / f"{name}-data", adapter, base, *further)
         parts.append((Kind(f"{name} filter", "genprm", BUDGET), count, adapter))
     return parts
-
-
-def report(place: Path, cells: Sequence[Cell]) -> None:
-    """Write what is known so far."""
-    lines = ["# Process against outcome filter", ""]
-    for file in dict.fromkeys(cell.file for cell in cells):
-        lines += [f"## {file}", "", *table([cell for cell in cells if cell.file == file]), ""]
-    write_text(place / "README.md", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -36,19 +36,25 @@ OPTIONS = (
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "3", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 
 
-def reached(python: Path | None, base: str, adapter: Path) -> AbstractContextManager[tuple[object, ...]]:
+@contextmanager
+def reached(python: Path | None, base: str, adapter: Path) -> Iterator[tuple[object, ...]]:
     """The options by which `genprm` reaches ``base`` with ``adapter``: served, if there is a Python that has vLLM."""
-    return served(python, base, adapter) if python else nullcontext(("--model", base, "--adapter", adapter))
+    if python is None:
+        yield ("--model", base, "--adapter", adapter)
+        return
+    with served(python, adapter.name, base, adapter) as url:
+        yield ("--base-url", url, "--model", adapter.name, "--tokenizer", model_source(base))
 
 
 @contextmanager
-def served(python: Path, base: str, adapter: Path) -> Iterator[tuple[str, ...]]:
-    """``base`` with ``adapter``, in bfloat16; gives the options by which `genprm` reaches it.
+def served(python: Path, name: str, base: str, adapter: Path | None = None) -> Iterator[str]:
+    """A model behind vLLM, in bfloat16; gives the address.
 
     Args:
         python: the Python that has vLLM.
+        name: what the server calls the model.
         base: hub id, folder, or `EMBEDDED`.
-        adapter: the folder of a LoRA adapter.
+        adapter: the folder of a LoRA adapter, to be merged into it.
 
     Raises:
         OSError: something else listens on `PORT`.
@@ -61,7 +67,7 @@ def served(python: Path, base: str, adapter: Path) -> Iterator[tuple[str, ...]]:
             free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             free.bind(("127.0.0.1", PORT))  # else another server's answers would be taken for this one's
         command = [
-            python, "-m", "vllm.entrypoints.openai.api_server", "--model", folder, "--served-model-name", adapter.name,
+            python, "-m", "vllm.entrypoints.openai.api_server", "--model", folder, "--served-model-name", name,
             *OPTIONS,
         ]  # fmt: skip
         log = folder / "vllm.log"
@@ -73,7 +79,7 @@ def served(python: Path, base: str, adapter: Path) -> Iterator[tuple[str, ...]]:
         try:
             url = f"http://127.0.0.1:{PORT}/v1"
             _wait(process, url, log)
-            yield ("--base-url", url, "--model", adapter.name, "--tokenizer", model_source(base))
+            yield url
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -82,11 +88,12 @@ def served(python: Path, base: str, adapter: Path) -> Iterator[tuple[str, ...]]:
         shutil.rmtree(folder)
 
 
-def merge(base: str, adapter: Path, folder: Path) -> None:
-    """Write ``base`` with ``adapter`` merged into its weights."""
+def merge(base: str, adapter: Path | None, folder: Path) -> None:
+    """Write ``base``, with ``adapter`` merged into its weights if there is one."""
     source = model_source(base)
     network: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
-    with_adapter(network, base, str(adapter)).to(torch.bfloat16).save_pretrained(folder)
+    merged = with_adapter(network, base, str(adapter)) if adapter else network
+    merged.to(torch.bfloat16).save_pretrained(folder)
     load_tokenizer(source).save_pretrained(folder)
 
 

@@ -22,9 +22,10 @@ import hashlib
 import json
 import random
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from experiments.embedded import make_data, recipe_of, train, with_recipe
@@ -234,21 +235,27 @@ def report(place: Path, cells: Sequence[Cell]) -> None:
         for cell in cells
     ]
     write_text(place / "results.json", json.dumps(as_json, indent=1) + "\n")
-    names = list(dict.fromkeys(cell.file for cell in cells))
-    lines = ["# Generative against discriminative, at our size", ""]
-    for name in names:
-        lines += [
-            f"## {name}", "",
-            *table([cell for cell in cells if cell.file == name]),
-            "", f"![{name}]({name}.png)", "",
-        ]  # fmt: skip
+    plots: dict[str, list[str]] = {}
+    for name in dict.fromkeys(cell.file for cell in cells):
         plot(place / f"{name}.png", [cell for cell in cells if cell.file == name and cell.votes == 1])
+        plots[name] = [f"![{name}]({name}.png)", ""]
+    lines = ["# Generative against discriminative, at our size", "", *tables(cells, plots)]
     write_text(place / "README.md", "\n".join(lines))
 
 
-def table(cells: Sequence[Cell]) -> list[str]:
-    """A line per verifier."""
-    return [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *map(_row, cells)]
+def tables(cells: Sequence[Cell], below: Mapping[str, Sequence[str]] = MappingProxyType({})) -> list[str]:
+    """A table per file, with a line per verifier.
+
+    Args:
+        cells: of any files.
+        below: lines that follow a file's table.
+    """
+    lines = []
+    for name in dict.fromkeys(cell.file for cell in cells):
+        rows = [_row(cell) for cell in cells if cell.file == name]
+        lines += [f"## {name}", "", f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *rows, ""]
+        lines += below.get(name, ())
+    return lines
 
 
 def _row(cell: Cell) -> str:

@@ -30,7 +30,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("options", "found", "message"),
     [
-        (("--gsm8k", "11"), None, "--gsm8k: DATA/gsm8k/train.jsonl has 10 rows to train on, not 11"),
+        (("--gsm8k", "11"), None, "DATA/gsm8k/train.jsonl has 10 rows to train on, not 11"),
         (("--gsm8k", "10"), '{"base": "other", "gsm8k": 10, "families": 205}', "RUN is of Recipe(base='other'"),
     ],
 )

@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments.embedded import EVALUATION
 from experiments.small_scale import first_votes
 from genprm.aggregate import ChainVotes, combine_chains
 from genprm.records import Solution, StepVote, StopReason, Usage, Verification
-from tests.docs.world import LABELLED, ROW, WORKED, write_rows
-from tests.train.conftest import record, tiny, tokenizer, write_records  # noqa: F401 - fixtures
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.docs.world import ROW
+from tests.experiments.world import ROOT, lay_out
+from tests.train.conftest import tiny, tokenizer  # noqa: F401 - fixtures
 
 
 def test_the_first_votes_are_those_of_a_run_with_fewer():
@@ -38,18 +36,7 @@ def test_the_first_votes_are_those_of_a_run_with_fewer():
 @pytest.mark.alone
 @pytest.mark.docker
 def test_from_records_to_a_page(tiny: Path, tmp_path: Path):  # noqa: F811
-    data, run = tmp_path / "data", tmp_path / "run"
-    for name in ("gsm8k/train.jsonl", *EVALUATION):
-        write_rows(data / name, WORKED * 100 if "train" in name else LABELLED)
-    for name, numbers in (("train", range(4)), ("own", range(4, 6)), ("dev", range(6, 10))):
-        records = [record(number, label=number % 2 - 1) for number in numbers]
-        if name == "dev":
-            records = [each.model_copy(update={"problem": "And of this?"}) for each in records]
-        folder = run / f"{name}-data"
-        folder.mkdir(parents=True)
-        (folder / "README.md").write_text("made by hand\n")
-        write_records(folder / "train.jsonl", records)
-    (run / "fitting.jsonl").write_text((run / "train-data" / "train.jsonl").read_text())
+    data, run = lay_out(tmp_path)
     command = (sys.executable, "-m", "experiments.small_scale", data, "-o", run, "--base", tiny, "--gsm8k", "1")
     options = ("--sizes", "3", "--rows", "2", "--votes", "4")
 
