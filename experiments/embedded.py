@@ -72,6 +72,8 @@ class Recipe(NamedTuple):
     """GSM8K's first rows; a little more than half of them can be worked out anew."""
     families: int = 5 * len(FAMILIES)
     """Problems made up, five of each family. The embedded model works out what it has seen the like of."""
+    skip: int = 0
+    """GSM8K's rows before them, which an earlier run has trained on. The made-up problems are other ones, too."""
 
 
 def with_recipe(parser: argparse.ArgumentParser) -> None:
@@ -82,11 +84,12 @@ def with_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", default=usual.base, help="hub id or folder of the model to train")
     parser.add_argument("--gsm8k", type=int, default=usual.gsm8k, help="problems of GSM8K to train on")
     parser.add_argument("--families", type=int, default=usual.families, help="made-up problems to train on")
+    parser.add_argument("--skip", type=int, default=usual.skip, help="problems of GSM8K that come before them")
 
 
 def recipe_of(chosen: argparse.Namespace) -> Recipe:
     """What the command line asks for."""
-    return Recipe(chosen.base, chosen.gsm8k, chosen.families)
+    return Recipe(chosen.base, chosen.gsm8k, chosen.families, chosen.skip)
 
 
 def main() -> None:
@@ -94,6 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     with_recipe(parser)
     parser.add_argument("--only", choices=sorted(KINDS), action="append")
+    parser.add_argument("--start", type=Path, metavar="ADAPTER", help="an earlier run's, that RUN/genprm goes on from")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no training is left behind
     run: Path = chosen.output
@@ -105,6 +109,8 @@ def main() -> None:
         if (run / kind / "README.md").exists():
             continue
         data, further = fitting, []
+        if kind == "genprm" and chosen.start:
+            further = ["--start", chosen.start]
         if kind == "taught":
             data, further = run / "own-rationales", ["--start", run / "genprm"]
             if not (data / "README.md").exists():
@@ -144,7 +150,7 @@ def make_data(data: Path, run: Path, manifest: Manifest, recipe: Recipe) -> Path
     manifest.inputs([str(source), *evaluated_on(data)])
     lines = source.read_text().splitlines(keepends=True)
     own, dev = lines[-DEV_ROWS - OWN_ROWS : -DEV_ROWS], lines[-DEV_ROWS:]
-    fit = rows_to_train_on(data, 0, recipe.gsm8k)
+    fit = rows_to_train_on(data, recipe.skip, recipe.gsm8k)
     _keep(recipe, run / "recipe.json")
     for name, rows in (("train", fit), ("own", own), ("dev", dev)):
         (run / f"{name}.jsonl").write_text("".join(rows))
@@ -201,7 +207,7 @@ def _keep(recipe: Recipe, file: Path) -> None:
 def _planting(name: str, recipe: Recipe) -> tuple[str, ...]:
     """How errors are planted in a part of the data."""
     families, seed = {
-        "train": (recipe.families, 0), "own": (OWN_FAMILIES, OWN_SEED), "dev": (DEV_FAMILIES, DEV_SEED)
+        "train": (recipe.families, 10_000 * recipe.skip), "own": (OWN_FAMILIES, OWN_SEED), "dev": (DEV_FAMILIES, DEV_SEED)
     }[name]  # fmt: skip
     return ("--errors", "1", "--no-balance", "--reword", "--families", str(families), "--seed", str(seed))
 

@@ -53,7 +53,9 @@ def main() -> None:
     place.mkdir(parents=True, exist_ok=True)
     manifest, recipe = Manifest(place / "manifest.json"), recipe_of(chosen)
     make_data(chosen.data, run, Manifest(run / "manifest.json"), recipe)
-    (place / "problems.jsonl").write_text("".join(rows_to_train_on(chosen.data, recipe.gsm8k, chosen.problems)))
+    (place / "problems.jsonl").write_text(
+        "".join(rows_to_train_on(chosen.data, recipe.skip + recipe.gsm8k, chosen.problems))
+    )
     found = labelled(manifest, place, chosen)
     files = evaluation_files(chosen.data, run)
     cells: list[Cell] = []
