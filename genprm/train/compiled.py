@@ -27,8 +27,13 @@ def compile_layers(model: Any) -> None:
 
     Args:
         model: transformers' or peft's.
+
+    Raises:
+        ConfigError: it does not say which of its modules are layers.
     """
     kinds = set(getattr(model, "_no_split_modules", None) or ())
-    for module in model.modules():
-        if type(module).__name__ in kinds:
-            module.compile(dynamic=True)
+    layers = [module for module in model.modules() if type(module).__name__ in kinds]
+    if not layers:
+        raise ConfigError("--compile: this model does not say which of its modules are layers: leave the option out")
+    for layer in layers:
+        layer.compile(dynamic=True)

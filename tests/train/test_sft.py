@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from genprm import Sampling
 from genprm.errors import ConfigError, InputError, ModelError
 from genprm.models.embedded import EMBEDDED, EMBEDDED_HUB_ID, embedded_folder
 from genprm.models.transformers_backend import TransformersModel
+from genprm.train.compiled import compile_layers
 from genprm.train.lora import train as train_lora
 from genprm.train.options import Machine, TrainOptions
 from genprm.train.recipes import Recipe
@@ -163,6 +165,11 @@ def test_compiled_layers_learn_the_same(data: Path, tiny: Path, tmp_path: Path):
     for name, machine in (("plain", Machine()), ("compiled", Machine(compile=True))):
         train(data, tmp_path / name, tiny, machine=machine)
     assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), rel=0.01)
+
+
+def test_a_model_without_named_layers_is_not_compiled():
+    with pytest.raises(ConfigError, match="does not say which of its modules are layers"):
+        compile_layers(torch.nn.Sequential(torch.nn.Linear(2, 2)))
 
 
 def test_nothing_to_compile_with(data: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
