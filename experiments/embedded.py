@@ -207,7 +207,8 @@ def _keep(recipe: Recipe, file: Path) -> None:
 def _planting(name: str, recipe: Recipe) -> tuple[str, ...]:
     """How errors are planted in a part of the data."""
     families, seed = {
-        "train": (recipe.families, 10_000 * recipe.skip), "own": (OWN_FAMILIES, OWN_SEED), "dev": (DEV_FAMILIES, DEV_SEED)
+        "train": (recipe.families, 10_000 * recipe.skip), "own": (OWN_FAMILIES, OWN_SEED),
+        "dev": (DEV_FAMILIES, DEV_SEED),
     }[name]  # fmt: skip
     return ("--errors", "1", "--no-balance", "--reword", "--families", str(families), "--seed", str(seed))
 
