@@ -108,11 +108,14 @@ def load_for_training(base: Base, lora: LoRA, max_length: int, start: str | None
         model.resize_token_embeddings(len(base.tokenizer))
     if start is not None:
         try:
-            return PeftModel.from_pretrained(model, start, is_trainable=True)
+            going_on = PeftModel.from_pretrained(model, start, is_trainable=True)
         except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
             raise ModelError(
                 f"the adapter {start} does not fit the model {base.name!r}: {first_line(error)}"
             ) from error
+        # Else peft asks the hub for the base's configuration at each checkpoint.
+        going_on.active_peft_config.base_model_name_or_path = base.source
+        return going_on
     shape = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear",
         exclude_modules=HEADS if head else None, task_type="TOKEN_CLS" if head else "CAUSAL_LM",

@@ -316,3 +316,14 @@ def test_an_adapter_to_start_from_that_is_none(data: Path, tiny: Path, tmp_path:
         (tmp_path / "start" / "adapter_config.json").write_text(text)
         with pytest.raises(InputError, match="no folder of a LoRA adapter"):
             train(data, tmp_path / "adapter", tiny, start=str(tmp_path / "start"))
+
+
+def test_what_goes_on_from_a_hub_models_adapter_asks_no_hub(
+    data: Path, tiny: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+):
+    start = tmp_path / "start"
+    train(data, start, tiny)
+    config = json.loads((start / "adapter_config.json").read_text())
+    (start / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "no-one/has-this"}))
+    train(data, tmp_path / "adapter", tiny, start=str(start))
+    assert [str(warning.message) for warning in recwarn if "remote file" in str(warning.message)] == []
