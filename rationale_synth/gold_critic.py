@@ -21,6 +21,7 @@ from rationale_synth.worked import evaluate, shown
 _PART = "\x1e"
 _SOURCE = 'The problem says: "{}" '
 _CLAIM = "So it must be {work}. The {part} says {claim}."
+_REPEATED = "The {part} says again what was found, {claim}."
 _PROSE = "The {part} computes nothing."
 _NO_WORK = "# nothing to work out"
 _SET_UP = re.compile(r"\b([A-Za-z]) = \d|= ([A-Za-z])\b")
@@ -134,8 +135,12 @@ def _checks(solution: Planted, index: int) -> tuple[Check, ...]:
 def _analysis(solution: Planted, index: int, part: str, works: Sequence[str]) -> str:
     """What the problem gives for a step, and what its claims must be."""
     checks = _checks(solution, index)
-    text = "".join(map(_SOURCE.format, dict.fromkeys(sentence for check in checks for sentence in check.sources)))
-    claims = (_CLAIM.format(work=work, part=part, claim=check.claim) for work, check in zip(works, checks, strict=True))
+    sources = dict.fromkeys(source for check in checks if not check.is_repeated for source in check.sources)
+    text = "".join(map(_SOURCE.format, sources))
+    claims = (
+        (_REPEATED if check.is_repeated else _CLAIM).format(work=work, part=part, claim=check.claim)
+        for work, check in zip(works, checks, strict=True)
+    )
     text += " ".join(claims) or _PROSE.format(part=part)
     return text + _LEAP if index == solution.label and solution.is_leap else text
 

@@ -63,13 +63,16 @@ class Check(Record):
     """What the expression stands on: a value that a variable is given. The module `math` is imported before."""
     sources: tuple[str, ...] = ()
     """The sentences of the problem that these numbers stand in."""
+    is_repeated: bool = False
+    """Whether it is what the check before it has found, said again: that is still in the kernel, and is compared."""
 
     @property
     def code(self) -> str:
         """Works it out, and prints what it finds, and whether that is the claim."""
         claim = self.claim if _PLAIN.fullmatch(self.claim) else f"({self.claim})"
         setup = self.setup and self.setup + "\n"
-        return f"{setup}found = {self.work}\nprint(found, abs(found - {claim}) < 1e-6)"
+        work = "" if self.is_repeated else f"{setup}found = {self.work}\n"
+        return f"{work}print(found, abs(found - {claim}) < 1e-6)"
 
 
 class Planted(Record):

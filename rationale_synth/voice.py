@@ -89,6 +89,8 @@ JOINED = 0.4
 """How often that is no step of its own, but the beginning of the next one."""
 RESTATED, BEGUN, LETTERED = 0.3, 0.4, 0.15
 """How often a fact is said again before a step, and at the beginning of one; and how often a step sets up the next."""
+APART = 0.6
+"""How often the answer, if it is said in other words, is a step of its own: language models mostly do so."""
 SEPARATED = 0.5
 """In how many solutions long numbers have thousands separators."""
 
@@ -212,9 +214,12 @@ def _closed(told: list[_Told], money: str, chance: random.Random) -> list[_Told]
         return told
     closing = chance.choice(_CLOSINGS).format(chance.choice(("", money)) + answer[1])
     body = last.text[: answer.start()]
-    if chance.random() < 0.3:
-        found = [check for step in told for check in step.checks if check.claim == answer[1]]
-        end = _Told(text=closing, checks=tuple(found[-1:]))  # what it was worked out by
+    if chance.random() < APART:
+        checks = [check for step in told for check in step.checks]
+        found = [check for check in checks if check.claim == answer[1]][-1:]  # what it was worked out by
+        if found and found[0] == checks[-1]:
+            found = [found[0].model_copy(update={"is_repeated": True})]
+        end = _Told(text=closing, checks=tuple(found))
         return [*told[:-1], last.model_copy(update={"text": body}), end]
     return [*told[:-1], last.model_copy(update={"text": f"{body} {closing}"})]
 

@@ -61,7 +61,8 @@ async def synthesize(
 
 def proves(planted: Planted) -> bool:
     """Whether the checks find every claim right up to the error, and the last one of the error wrong."""
-    said = [[_true(check.code) for check in checks] for checks in planted.checks]
+    kernel: dict[str, Any] = {}
+    said = [[_printed(check.code, kernel)[-1] == "True" for check in checks] for checks in planted.checks]
     before = said if planted.label == NO_ERROR else said[:-1]
     return all(all(each) for each in before) and (planted.label == NO_ERROR or said[-1][-1] is False)
 
@@ -71,10 +72,6 @@ def _printed(code: str, kernel: dict[str, Any]) -> list[str]:
     with contextlib.redirect_stdout(printed):
         exec(code, kernel)
     return printed.getvalue().split()
-
-
-def _true(code: str) -> bool:
-    return _printed(code, {})[-1] == "True"
 
 
 def masked_texts(transcript: Transcript) -> list[str]:
@@ -142,10 +139,23 @@ def test_other_words_for_the_same_solution(planted: Planted):
         checks = [check for checks in told.checks for check in checks]
         expected = [check for checks in planted.checks for check in checks]
         assert checks[: len(expected)] == expected
-        assert checks[len(expected) :] in ([], expected[-1:])  # of an answer that is a step of its own
+        repeated = [check.model_copy(update={"is_repeated": True}) for check in expected[-1:]]
+        assert checks[len(expected) :] in ([], repeated)  # of an answer that is a step of its own
         for step, checks in zip(told.steps, told.checks, strict=False):
             assert all(check.claim in step.replace(",", "") for check in checks)
     assert len({voiced(planted, seed).steps for seed in range(8)}) > 4
+
+
+def test_an_answer_that_is_only_said_again_is_compared_with_what_was_found():
+    seen = 0
+    for seed in range(40):
+        *before, last = voiced(chosen(None), seed).checks
+        if last and last[0].is_repeated:
+            found = [check for checks in before for check in checks][-1]
+            assert (len(last), last[0].claim, last[0].work) == (1, found.claim, found.work)
+            assert last[0].code.startswith("print(found, ")
+            seen += 1
+    assert 10 < seen < 30
 
 
 def test_facts_are_said_again():
