@@ -59,7 +59,8 @@ _RESTATEMENTS = (
 _LISTS = ("- {Fact}.\n- {Other}.", "From the problem: {fact}; {other}.")
 """Steps that say again, in part, what the problem says: their numbers are no results, and are not to be worked out."""
 _LETTERS = ("x", "y", "n", "A", "T")
-_ARITHMETIC = re.compile(r"\d[\d.]*(?: [-+*] \d[\d.]*)+")
+_ARITHMETIC = re.compile(r"\d[\d.]*(?: [-+*/] \d[\d.]*)+")
+_OPERAND = re.compile(r"\d[\d.]*")
 _EQUATIONS = (
     "Let {letter} be the number that we need next. Then {letter} = {work}.",
     "We can write this as an equation: {letter} = {work}.",
@@ -67,6 +68,21 @@ _EQUATIONS = (
     "Let \\({letter}\\) stand for it, so that \\({letter} = {work}\\).",
 )
 """Steps that set an equation up, and do not solve it: their letters have no value yet."""
+_FORMULAS = (
+    "Let \\({letter}\\) be one of these amounts. Then the one that we need next is \\({formula}\\).",
+    "If we call the first of them \\({letter}\\), then according to the problem we have \\({other} = {formula}\\).",
+    "Let {letter} be what we start from. So what we look for can be written as {formula}.",
+    "We can express this relationship with an equation: \\[ {other} = {formula} \\]",
+    "What comes next is \\({formula}\\), where \\({letter}\\) is what the problem gives for it.",
+)
+"""Steps with a letter for a number: no part of them is to be worked out."""
+_EXPRESSIONS = (
+    "So we have to calculate {work}.",
+    "Putting this together, we get the expression \\[ {work} \\]",
+    "We write down what there is to work out: {work}",
+    "Next = {work}.",
+)
+"""Steps that say how something is worked out, and come to no result."""
 _HEADS: tuple[Callable[[int], str], ...] = (
     lambda n: f"Step {n}: ",
     lambda n: f"{n}. ",
@@ -87,7 +103,7 @@ OPENED, INTERRUPTED = 0.6, 0.25
 """How often something is said before the first step, and before each later one."""
 JOINED = 0.4
 """How often that is no step of its own, but the beginning of the next one."""
-RESTATED, BEGUN, LETTERED = 0.3, 0.4, 0.15
+RESTATED, BEGUN, SET_UP = 0.3, 0.4, 0.3
 """How often a fact is said again before a step, and at the beginning of one; and how often a step sets up the next."""
 APART = 0.6
 """How often the answer, if it is said in other words, is a step of its own: language models mostly do so."""
@@ -172,8 +188,8 @@ def _talked(told: list[_Told], planted: Planted, chance: random.Random) -> list[
             ways = _RESTATEMENTS if len(facts) < 2 else _RESTATEMENTS + _LISTS
             talked.append(_Told(text=_restated(chance.choice(ways), facts, chance)))
         is_set_up_rightly = not step.wrong or planted.kind is Kind.ARITHMETIC_SLIP
-        if is_set_up_rightly and not is_wrong and chance.random() < LETTERED:
-            talked += _lettered(step, chance)
+        if is_set_up_rightly and not is_wrong and chance.random() < SET_UP:
+            talked += _set_up(step, chance)
         if facts and chance.random() < BEGUN:
             said = "{Fact}." if len(facts) < 2 else chance.choice(("{Fact}.", "{Fact}. {Other}."))
             step = step.model_copy(update={"text": f"{_restated(said, facts, chance)} {step.text}"})
@@ -193,13 +209,23 @@ def _restated(words: str, facts: Sequence[str], chance: random.Random) -> str:
     return words.format(fact=fact, other=other, Fact=_begun(fact), Other=_begun(other))
 
 
-def _lettered(step: _Told, chance: random.Random) -> list[_Told]:
-    """A step that sets up with a letter what the next one works out, where that is plain arithmetic."""
+def _set_up(step: _Told, chance: random.Random) -> list[_Told]:
+    """A step that sets up what the next one works out, where that is plain arithmetic."""
     work = step.checks[0].work if step.checks else ""
     if not _ARITHMETIC.fullmatch(work):
         return []
-    words, letter, times = map(chance.choice, (_EQUATIONS, _LETTERS, "*×"))
-    return [_Told(text=words.format(letter=letter, work=work.replace("*", times)))]
+    words = chance.choice(chance.choice((_EQUATIONS, _FORMULAS, _EXPRESSIONS)))
+    letter, other = chance.sample(_LETTERS, 2)
+    formula = _formula(work, letter, chance)
+    work = work.replace("*", chance.choice("*×"))
+    return [_Told(text=words.format(letter=letter, other=other, work=work, formula=formula))]
+
+
+def _formula(work: str, letter: str, chance: random.Random) -> str:
+    """Arithmetic with a letter in the place of a number, as algebra writes it: 4x - 13."""
+    number = chance.choice(list(_OPERAND.finditer(work)))
+    formula = work[: number.start()] + letter + work[number.end() :]
+    return re.sub(rf"\b(\d[\d.]*) \* {letter}\b|\b{letter} \* (\d[\d.]*)", rf"\1\2{letter}", formula)
 
 
 def _begun(text: str) -> str:

@@ -189,6 +189,20 @@ def test_an_equation_is_set_up_before_it_is_solved():
     assert all(each.is_grounded and not checks for each, checks in set_up)
 
 
+def test_what_has_a_letter_or_comes_to_no_result_is_not_worked_out():
+    said = re.compile(r"\d[xynAT]\b|[-+*/] [xynAT]\b|\b[xynAT] [-+*/]|calculate [\d.]+ [-+*/×]|expression \\\[ [\d.]+ ")
+    told = [voiced(planted, seed) for planted in PLANTED for seed in range(4)]
+    set_up = [
+        (step, checks)
+        for each in told
+        for step, checks in zip(each.steps, each.checks, strict=False)
+        if said.search(step)
+    ]
+    assert len(set_up) > 20
+    assert len([step for step, _ in set_up if re.search(r"\d[xynAT]\b", step)]) > 3
+    assert [step for step, checks in set_up if checks] == []
+
+
 @pytest.mark.parametrize(
     "planted", [told for told in map(voiced, PLANTED) if told.is_grounded], ids=lambda told: told.id
 )
