@@ -13,6 +13,8 @@ _SUM = re.compile(r"[\d.]+(?: [-+] [\d.]+)+")
 _UNIT = re.compile(r" ([a-z]{3,}s)\b")
 """A noun in the plural, behind a result."""
 _LONG = re.compile(r"(?<![\w.,])[1-9]\d{3,}(?![\w,]|\.\d)")
+_FRACTION = re.compile(r"([\d.]+ \* )?((?:\\\$)?[\d.]+) / ([\d.]+)( \* [\d.]+)?")
+"""A fraction by itself, or times something."""
 _SHORT = re.compile(r"\d+(?:\.\d)?")
 """A result that has no cents yet."""
 _MANNERS = (
@@ -21,6 +23,7 @@ _MANNERS = (
     "\\({latex} = {result}\\)",
     "{result} ({work} = {result})",
     "{result} \\[ {latex} = {result} \\]",
+    "{tight} = {result}",
     "{result} (total = {times} = {result})",
     "{result}: \\[ \\text{{{name}}} = {latex} = {result} \\]",
 )
@@ -70,6 +73,7 @@ def _fields(work: str, result: str) -> dict[str, str]:
     cents = f"{float(result):.2f}" if _SHORT.fullmatch(result) else result
     return {
         "work": work, "times": times, "signs": times.replace("/", "÷"), "latex": _latex(work), "prices": prices,
+        "tight": times.replace(" / ", "/"),
         "latex_prices": _latex(prices.replace("$", "\\$")), "result": result, "cents": cents,
     }  # fmt: skip
 
@@ -89,7 +93,8 @@ def _prices(work: str) -> str:
 
 
 def _latex(work: str) -> str:
-    if fraction := re.fullmatch(r"((?:\\\$)?[\d.]+) / ([\d.]+)(?: \* ([\d.]+))?", work):
-        times = f" \\times {fraction[3]}" if fraction[3] else ""
-        return f"\\frac{{{fraction[1]}}}{{{fraction[2]}}}{times}"
+    if found := _FRACTION.fullmatch(work):
+        before, above, below, behind = found.groups(default="")
+        before, behind = (part.replace("*", "\\times") for part in (before, behind))
+        return f"{before}\\frac{{{above}}}{{{below}}}{behind}"
     return work.replace("*", "\\times").replace("/", "\\div")

@@ -61,6 +61,8 @@ _LISTS = ("- {Fact}.\n- {Other}.", "From the problem: {fact}; {other}.")
 _LETTERS = ("x", "y", "n", "A", "T")
 _ARITHMETIC = re.compile(r"\d[\d.]*(?: [-+*/] \d[\d.]*)+")
 _OPERAND = re.compile(r"\d[\d.]*")
+_COEFFICIENT = r"(?<![\d.])(?<!/ )(\d[\d.]*) \* {0}\b|(?<!/ )\b{0} \* (\d[\d.]*)"
+"""What 4x is short for; behind a division it would be divided by as a whole."""
 _EQUATIONS = (
     "Let {letter} be the number that we need next. Then {letter} = {work}.",
     "We can write this as an equation: {letter} = {work}.",
@@ -107,7 +109,7 @@ RESTATED, BEGUN, SET_UP = 0.3, 0.4, 0.3
 """How often a fact is said again before a step, and at the beginning of one; and how often a step sets up the next."""
 APART = 0.6
 """How often the answer, if it is said in other words, is a step of its own: language models mostly do so."""
-SEPARATED = 0.5
+SEPARATED = 0.7
 """In how many solutions long numbers have thousands separators."""
 
 
@@ -225,7 +227,7 @@ def _formula(work: str, letter: str, chance: random.Random) -> str:
     """Arithmetic with a letter in the place of a number, as algebra writes it: 4x - 13."""
     number = chance.choice(list(_OPERAND.finditer(work)))
     formula = work[: number.start()] + letter + work[number.end() :]
-    return re.sub(rf"\b(\d[\d.]*) \* {letter}\b|\b{letter} \* (\d[\d.]*)", rf"\1\2{letter}", formula)
+    return re.sub(_COEFFICIENT.format(letter), rf"\1\2{letter}", formula)
 
 
 def _begun(text: str) -> str:

@@ -177,30 +177,39 @@ def test_facts_are_said_again():
 
 def test_an_equation_is_set_up_before_it_is_solved():
     """Nothing is worked out where a letter has no value yet; its numbers are known."""
-    lettered = re.compile(r"\b[xynAT] = \d[^=]*\d\W*$|= [xynAT] ")
-    told = [voiced(planted, seed) for planted in PLANTED for seed in range(3)]
-    set_up = [
-        (each, checks)
-        for each in told
-        for step, checks in zip(each.steps, each.checks, strict=False)
-        if lettered.search(step)
-    ]
+    set_up = _told_like(r"\b[xynAT] = \d[^=]*\d\W*$|= [xynAT] ")
     assert len(set_up) > 10
-    assert all(each.is_grounded and not checks for each, checks in set_up)
+    assert all(told.is_grounded and not checks for told, _, checks in set_up)
 
 
 def test_what_has_a_letter_or_comes_to_no_result_is_not_worked_out():
-    said = re.compile(r"\d[xynAT]\b|[-+*/] [xynAT]\b|\b[xynAT] [-+*/]|calculate [\d.]+ [-+*/×]|expression \\\[ [\d.]+ ")
-    told = [voiced(planted, seed) for planted in PLANTED for seed in range(4)]
-    set_up = [
-        (step, checks)
-        for each in told
-        for step, checks in zip(each.steps, each.checks, strict=False)
-        if said.search(step)
-    ]
+    set_up = _told_like(
+        r"\d[xynAT]\b|[-+*/] [xynAT]\b|\b[xynAT] [-+*/]|calculate [\d.]+ [-+*/×]|expression \\\[ [\d.]+ "
+    )
     assert len(set_up) > 20
-    assert len([step for step, _ in set_up if re.search(r"\d[xynAT]\b", step)]) > 3
-    assert [step for step, checks in set_up if checks] == []
+    assert len([step for _, step, _ in set_up if re.search(r"\d[xynAT]\b", step)]) > 3
+    assert [step for _, step, checks in set_up if checks] == []
+
+
+def _told_like(pattern: str) -> list[tuple[Planted, str, tuple[Check, ...]]]:
+    """The steps in other words that a pattern finds: their solution, their text, and their checks."""
+    return [
+        (told, step, checks)
+        for told in (voiced(planted, seed) for planted in PLANTED for seed in range(4))
+        for step, checks in zip(told.steps, told.checks, strict=False)
+        if re.search(pattern, step)
+    ]
+
+
+def test_what_is_divided_by_a_letter_has_no_coefficient():
+    """6 / 2x is not 6 / 2 * x."""
+    worked = Planted(
+        id="p", problem="Six, two.", answer="21", steps=("He has 6 / 2 * 7 = 21.",), label=NO_ERROR, kind=None,
+        checks=((Check(claim="21", work="6 / 2 * 7"),),),
+    )  # fmt: skip
+    steps = [step for seed in range(600) for step in voiced(worked, seed).steps]
+    assert {"6 / 2 * x", "6 / x * 7"} <= {found for step in steps for found in re.findall(r"6 / .(?: \* .)?", step)}
+    assert [step for step in steps if re.search(r"/ [\d.]+[xynAT]\b", step)] == []
 
 
 @pytest.mark.parametrize(
@@ -258,6 +267,7 @@ def test_other_words_claim_nothing_else(planted: Planted):
         told = " ".join(voiced(planted, seed).steps)
         plain = told.replace("\\times", "*").replace("\\div", "/").replace("×", "*").replace("÷", "/")
         plain = re.sub(r"\\frac{([^{}]+)}{([^{}]+)}", r"\1 / \2", plain)
+        plain = re.sub(r"(?<=[\d)])/(?=[\d(])", " / ", plain)
         plain = re.sub(r"\$|(?<=\d),(?=\d{3})| [a-z]{3,}s(?= [-+*/=] )", "", plain)
         plain = re.sub(r"(?<=\d)\.00?\b|(?<=\.\d)0\b", "", plain)
         for equation in re.findall(r"[^\s$\\(]+(?: [-+*/^] \S+)+ = -?[\d.]*\d", plain):
