@@ -33,13 +33,13 @@ from genprm.train.tokens import encode
 from rationale_synth.families import FAMILIES
 
 GSM8K = "gsm8k/train.jsonl"
+FITTING = "fitting.jsonl"
+"""In a run: what is trained on, each record as far as it fits."""
 OWN_SEED, DEV_SEED = 1, 1000
 DEV_ROWS = 40
 """GSM8K's last rows."""
 OWN_ROWS = 100
 """The rows before them, for rationales of its own."""
-OWN_FAMILIES = DEV_FAMILIES = len(FAMILIES)
-"""Problems made up, one of each family."""
 EVALUATION = (
     "processbench_dev/gsm8k.jsonl", "processbench_dev/math.jsonl", "processbench_dev/olympiadbench.jsonl",
     "processbench_dev/omnimath.jsonl", "mr_gsm8k_dev/mr_gsm8k.jsonl", "gsm8k/test.jsonl", "math/math500_test.jsonl",
@@ -92,6 +92,25 @@ def recipe_of(chosen: argparse.Namespace) -> Recipe:
     return Recipe(chosen.base, chosen.gsm8k, chosen.families, chosen.skip)
 
 
+def begun(parser: argparse.ArgumentParser, part: str) -> tuple[argparse.Namespace, Recipe, Path, Manifest]:
+    """The beginning of an experiment on a run: its data, made if need be.
+
+    Args:
+        parser: of the command line, with what `with_recipe` adds.
+        part: the folder in the run that the experiment has for itself.
+
+    Returns:
+        the command line, the run's recipe, the experiment's folder, and its manifest.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no server is left behind
+    chosen = parser.parse_args()
+    recipe, place = recipe_of(chosen), chosen.output / part
+    place.mkdir(parents=True, exist_ok=True)
+    manifest = Manifest(place / "manifest.json")
+    make_data(chosen.data, chosen.output, Manifest(chosen.output / "manifest.json"), recipe)
+    return chosen, recipe, place, manifest
+
+
 def main() -> None:
     """Make the data, train, and write down what was done."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -104,11 +123,11 @@ def main() -> None:
     recipe = recipe_of(chosen)
     run.mkdir(parents=True, exist_ok=True)
     manifest = Manifest(run / "manifest.json")
-    fitting = make_data(chosen.data, run, manifest, recipe)
+    make_data(chosen.data, run, manifest, recipe)
     for kind in chosen.only or KINDS:
         if (run / kind / "README.md").exists():
             continue
-        data, further = fitting, []
+        data, further = run / FITTING, []
         if kind == "genprm" and chosen.start:
             further = ["--start", chosen.start]
         if kind == "taught":
@@ -134,14 +153,14 @@ def make_chains(run: Path, manifest: Manifest, recipe: Recipe) -> Path:
         options = (*_planting("train", recipe), "--style", "thinkprm")
         manifest.genprm("synth", "plant", run / "train.jsonl", "-o", folder, *options)
     if not chains.exists():
-        wanted = {record.id for record in read_records(str(run / "fitting.jsonl"))}
+        wanted = {record.id for record in read_records(str(run / FITTING))}
         records = [record for record in read_records(str(folder / "train.jsonl")) if record.id in wanted]
         write_text(chains, "".join(record.model_dump_json() + "\n" for record in records))
     return chains
 
 
-def make_data(data: Path, run: Path, manifest: Manifest, recipe: Recipe) -> Path:
-    """Plant errors in problems to train on, to write rationales about, and to hold out; returns what is trained on.
+def make_data(data: Path, run: Path, manifest: Manifest, recipe: Recipe) -> None:
+    """Plant errors in problems to train on, to write rationales about, and to hold out.
 
     Raises:
         SystemExit: ``run`` is of another recipe, or GSM8K has not so many rows.
@@ -157,11 +176,10 @@ def make_data(data: Path, run: Path, manifest: Manifest, recipe: Recipe) -> Path
         options = (*_planting(name, recipe), *decontaminating(data))
         if not (run / f"{name}-data" / "README.md").exists():
             manifest.genprm("synth", "plant", run / f"{name}.jsonl", "-o", run / f"{name}-data", *options)
-    fitting = run / "fitting.jsonl"
+    fitting = run / FITTING
     if not fitting.exists():
         keep_fitting(run / "train-data" / "train.jsonl", fitting, recipe.base)
     hold_out(run)
-    return fitting
 
 
 def rows_to_train_on(data: Path, start: int, count: int) -> list[str]:
@@ -189,7 +207,7 @@ def decontaminating(data: Path) -> list[str]:
 
 def hold_out(run: Path) -> None:
     """The rows to measure on: two draws of a family can give the same problem."""
-    files = (run / "fitting.jsonl", *(run / f"{name}-data" / "train.jsonl" for name in ("train", "own")))
+    files = (run / FITTING, *(run / f"{name}-data" / "train.jsonl" for name in ("train", "own")))
     seen = {record.problem for file in files for record in read_records(str(file))}
     rows = [record for record in read_records(str(run / "dev-data" / "train.jsonl")) if record.problem not in seen]
     random.Random(DEV_SEED).shuffle(rows)  # so that the first of them are of all kinds
@@ -206,9 +224,9 @@ def _keep(recipe: Recipe, file: Path) -> None:
 
 def _planting(name: str, recipe: Recipe) -> tuple[str, ...]:
     """How errors are planted in a part of the data."""
+    one_each = len(FAMILIES)
     families, seed = {
-        "train": (recipe.families, 10_000 * recipe.skip), "own": (OWN_FAMILIES, OWN_SEED),
-        "dev": (DEV_FAMILIES, DEV_SEED),
+        "train": (recipe.families, 10_000 * recipe.skip), "own": (one_each, OWN_SEED), "dev": (one_each, DEV_SEED)
     }[name]  # fmt: skip
     return ("--errors", "1", "--no-balance", "--reword", "--families", str(families), "--seed", str(seed))
 

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import signal
 from pathlib import Path
 
-from experiments.embedded import make_data, recipe_of, train, with_recipe
+from experiments.embedded import FITTING, begun, train, with_recipe
 from experiments.manifest import Manifest
 from experiments.serving import reached
 from experiments.small_scale import BUDGET, Cell, Kind, evaluation_files, measured, tables, verified, with_measuring
@@ -29,17 +28,12 @@ FILTERS = ("process", "outcome")
 
 def main() -> None:
     """Write rationales, train on them, measure, and write the page."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no server is left behind
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     with_recipe(parser)
     parser.add_argument("--tries", type=int, default=4, help="rationales per solution, until one is kept")
     with_measuring(parser)
-    chosen = parser.parse_args()
+    chosen, recipe, place, manifest = begun(parser, "filters")
     run: Path = chosen.output
-    place = run / "filters"
-    place.mkdir(parents=True, exist_ok=True)
-    manifest, recipe = Manifest(place / "manifest.json"), recipe_of(chosen)
-    make_data(chosen.data, run, Manifest(run / "manifest.json"), recipe)
     if not (run / "genprm" / "README.md").exists():
         raise SystemExit(f"{run}/genprm: no adapter: train it with experiments.embedded --only genprm")
     write_rationales(manifest, recipe.base, run, place, chosen.tries, chosen.vllm)
@@ -75,7 +69,7 @@ def trained(manifest: Manifest, base: str, run: Path, place: Path) -> list[tuple
     count = min(counts.values())
     if not count:
         raise SystemExit(f"{place}: of the rationales there were kept: {counts}")
-    parts = [(Kind("before", "genprm", BUDGET), len(list(read_records(str(run / "fitting.jsonl")))), run / "genprm")]
+    parts = [(Kind("before", "genprm", BUDGET), len(list(read_records(str(run / FITTING)))), run / "genprm")]
     for name in FILTERS:
         adapter = place / f"{name}-{count}"
         if not (adapter / "README.md").exists():

@@ -15,14 +15,11 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from experiments.embedded import decontaminating, make_data, recipe_of, rows_to_train_on, train, with_recipe
+from experiments.embedded import begun, decontaminating, rows_to_train_on, train, with_recipe
 from experiments.manifest import Manifest
-from experiments.serving import served
+from experiments.serving import reached
 from experiments.small_scale import Cell, Kind, evaluation_files, measured, tables, verified, with_measuring
 from genprm.records import NO_ERROR
 from genprm.report import write_text
@@ -32,7 +29,6 @@ from rationale_synth.records import LabelledSolution
 
 RULES = (RuleName.RPE, RuleName.HARD)
 """The first is the one that the rollouts are drawn for: it needs more of them."""
-NAME = "policy"
 SAMPLING = ("--samples", "4", "--max-samples", "8", "--max-tokens", "320")
 VERIFYING = ("--style", "discriminative", "--prm-format", "rlhflow")
 FIELDS = ("labels", "solutions", "with an error", "steps", "wrong", "same first error as by the first rule")
@@ -40,24 +36,18 @@ FIELDS = ("labels", "solutions", "with an error", "steps", "wrong", "same first 
 
 def main() -> None:
     """Draw rollouts, label, train, measure, and write the page."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no server is left behind
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     with_recipe(parser)
     parser.add_argument("--policy", required=True, help="hub id or folder of the model that solves the problems")
     parser.add_argument("--problems", type=int, default=150, help="that it tries")
     parser.add_argument("--rollouts", type=int, default=16, help="K, of each step at most")
     with_measuring(parser)
-    chosen = parser.parse_args()
-    run: Path = chosen.output
-    place = run / "label-rules"
-    place.mkdir(parents=True, exist_ok=True)
-    manifest, recipe = Manifest(place / "manifest.json"), recipe_of(chosen)
-    make_data(chosen.data, run, Manifest(run / "manifest.json"), recipe)
+    chosen, recipe, place, manifest = begun(parser, "label-rules")
     (place / "problems.jsonl").write_text(
         "".join(rows_to_train_on(chosen.data, recipe.skip + recipe.gsm8k, chosen.problems))
     )
-    found = labelled(manifest, place, chosen)
-    files = evaluation_files(chosen.data, run)
+    found = made(manifest, place, chosen)
+    files = evaluation_files(chosen.data, chosen.output)
     cells: list[Cell] = []
     for rule, rows in found.items():
         adapter = place / f"signs-{rule.value}"
@@ -70,28 +60,18 @@ def main() -> None:
         write_text(place / "README.md", "\n".join(lines))
 
 
-def labelled(manifest: Manifest, place: Path, chosen: argparse.Namespace) -> dict[RuleName, Path]:
+def made(manifest: Manifest, place: Path, chosen: argparse.Namespace) -> dict[RuleName, Path]:
     """Each rule's rows, of the same rollouts; what is not there is made."""
     files = {rule: place / f"{rule.value}.jsonl" for rule in RULES}
     missing = [rule for rule, file in files.items() if not file.exists()]
     if not missing:
         return files
-    with reached_policy(chosen.vllm, chosen.policy) as which:
+    with reached(chosen.vllm, chosen.policy, role="--policy") as which:
         how = (*SAMPLING, "--rollouts", chosen.rollouts, *which, *decontaminating(chosen.data))
         for rule in missing:
             manifest.genprm("label", place / "problems.jsonl", "-o", place / "run", "--rule", rule.value, *how)
             shutil.copyfile(place / "run" / f"{ROWS}.jsonl", files[rule])
     return files
-
-
-@contextmanager
-def reached_policy(python: Path | None, policy: str) -> Iterator[tuple[str, ...]]:
-    """The options by which `genprm label` reaches a policy: served, if there is a Python that has vLLM."""
-    if python is None:
-        yield ("--policy", policy)
-        return
-    with served(python, NAME, policy) as url:
-        yield ("--base-url", url, "--policy", NAME, "--tokenizer", policy)
 
 
 def read_rows(file: Path) -> list[LabelledSolution]:
@@ -102,9 +82,9 @@ def read_rows(file: Path) -> list[LabelledSolution]:
 def counted(found: dict[RuleName, Path]) -> list[str]:
     """What each rule makes of the values: a table."""
     lines = [f"| {' | '.join(FIELDS)} |", "|---" * len(FIELDS) + "|"]
-    first = read_rows(found[RULES[0]])
-    for rule, file in found.items():
-        rows = read_rows(file)
+    labelled = {rule: read_rows(file) for rule, file in found.items()}
+    first = labelled[RULES[0]]
+    for rule, rows in labelled.items():
         steps = [label for row in rows for label in row.step_labels]
         same = sum(row.label == other.label for row, other in zip(rows, first, strict=True))
         errors = sum(row.label != NO_ERROR for row in rows)

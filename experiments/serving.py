@@ -37,13 +37,23 @@ ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "3", "VLLM_CPU_O
 
 
 @contextmanager
-def reached(python: Path | None, base: str, adapter: Path) -> Iterator[tuple[object, ...]]:
-    """The options by which `genprm` reaches ``base`` with ``adapter``: served, if there is a Python that has vLLM."""
+def reached(
+    python: Path | None, base: str, adapter: Path | None = None, role: str = "--model"
+) -> Iterator[tuple[object, ...]]:
+    """The options by which `genprm` reaches a model: served, if there is a Python that has vLLM.
+
+    Args:
+        python: the Python that has vLLM, or None.
+        base: hub id, folder, or `EMBEDDED`.
+        adapter: the folder of a LoRA adapter for it.
+        role: the option that names the model.
+    """
     if python is None:
-        yield ("--model", base, "--adapter", adapter)
+        yield (role, base, *(("--adapter", adapter) if adapter else ()))
         return
-    with served(python, adapter.name, base, adapter) as url:
-        yield ("--base-url", url, "--model", adapter.name, "--tokenizer", model_source(base))
+    name = (adapter or Path(base)).name
+    with served(python, name, base, adapter) as url:
+        yield ("--base-url", url, role, name, "--tokenizer", model_source(base))
 
 
 @contextmanager

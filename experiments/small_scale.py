@@ -21,14 +21,12 @@ import argparse
 import hashlib
 import json
 import random
-import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
-from experiments.embedded import make_data, recipe_of, train, with_recipe
+from experiments.embedded import FITTING, begun, train, with_recipe
 from experiments.manifest import Manifest
 from experiments.serving import reached
 from genprm.aggregate import ChainVotes, combine_chains
@@ -91,7 +89,6 @@ class Cell(NamedTuple):
 
 def main() -> None:
     """Train, measure, and write the page."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no server is left behind
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     with_recipe(parser)
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="beside all of the data")
@@ -99,13 +96,9 @@ def main() -> None:
     parser.add_argument(
         "--votes", type=int, choices=VOTES, default=max(VOTES), help="of the generative one with all the data"
     )
-    chosen = parser.parse_args()
+    chosen, recipe, place, manifest = begun(parser, "small-scale")
     run: Path = chosen.output
-    place = run / "small-scale"
-    place.mkdir(parents=True, exist_ok=True)
-    manifest = Manifest(place / "manifest.json")
-    recipe = recipe_of(chosen)
-    fitting = make_data(chosen.data, run, Manifest(run / "manifest.json"), recipe)
+    fitting = run / FITTING
     files = evaluation_files(chosen.data, run)
     manifest.inputs([str(fitting), *map(str, files.values())])
     parts = sized(fitting, chosen.sizes, run, place)
@@ -235,27 +228,29 @@ def report(place: Path, cells: Sequence[Cell]) -> None:
         for cell in cells
     ]
     write_text(place / "results.json", json.dumps(as_json, indent=1) + "\n")
-    plots: dict[str, list[str]] = {}
-    for name in dict.fromkeys(cell.file for cell in cells):
-        plot(place / f"{name}.png", [cell for cell in cells if cell.file == name and cell.votes == 1])
-        plots[name] = [f"![{name}]({name}.png)", ""]
-    lines = ["# Generative against discriminative, at our size", "", *tables(cells, plots)]
+    lines = ["# Generative against discriminative, at our size", ""]
+    for name, rows in by_file(cells).items():
+        plot(place / f"{name}.png", [cell for cell in rows if cell.votes == 1])
+        lines += [*table(name, rows), f"![{name}]({name}.png)", ""]
     write_text(place / "README.md", "\n".join(lines))
 
 
-def tables(cells: Sequence[Cell], below: Mapping[str, Sequence[str]] = MappingProxyType({})) -> list[str]:
-    """A table per file, with a line per verifier.
+def by_file(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
+    """The cells of each file, as they come."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(cell.file, []).append(cell)
+    return found
 
-    Args:
-        cells: of any files.
-        below: lines that follow a file's table.
-    """
-    lines = []
-    for name in dict.fromkeys(cell.file for cell in cells):
-        rows = [_row(cell) for cell in cells if cell.file == name]
-        lines += [f"## {name}", "", f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *rows, ""]
-        lines += below.get(name, ())
-    return lines
+
+def tables(cells: Iterable[Cell]) -> list[str]:
+    """Each file's table."""
+    return [line for name, rows in by_file(cells).items() for line in table(name, rows)]
+
+
+def table(name: str, cells: Iterable[Cell]) -> list[str]:
+    """A file's table, with a line per verifier."""
+    return [f"## {name}", "", f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *map(_row, cells), ""]
 
 
 def _row(cell: Cell) -> str:

@@ -85,6 +85,14 @@ _EXPRESSIONS = (
     "Next = {work}.",
 )
 """Steps that say how something is worked out, and come to no result."""
+_AGAIN = (
+    "So it is {}.",
+    "Therefore, we have {} here.",
+    "This gives us {}.",
+    "Thus, what we get is {}.",
+    "So the result of this step is {}.",
+)
+"""A result said again in the same step: it is one claim, not two."""
 _HEADS: tuple[Callable[[int], str], ...] = (
     lambda n: f"Step {n}: ",
     lambda n: f"{n}. ",
@@ -109,6 +117,8 @@ RESTATED, BEGUN, SET_UP = 0.3, 0.4, 0.3
 """How often a fact is said again before a step, and at the beginning of one; and how often a step sets up the next."""
 APART = 0.6
 """How often the answer, if it is said in other words, is a step of its own: language models mostly do so."""
+SAID_AGAIN = 0.25
+"""In how many steps the result is said again."""
 SEPARATED = 0.7
 """In how many solutions long numbers have thousands separators."""
 
@@ -135,7 +145,7 @@ def voiced(planted: Planted, seed: int = 0) -> Planted:
         for index, (text, each) in enumerate(zip(planted.steps, checks, strict=True))
     ]
     money = "$" if "$" in planted.problem or "dollar" in planted.problem else ""
-    told = _closed(_merged(told, chance), money, chance)
+    told = _closed(_merged([_said_again(step, chance) for step in told], chance), money, chance)
     told = [step.model_copy(update={"text": notated(step.text, money, chance)}) for step in told]
     told = _headed(_talked(told, planted, chance), chance)
     if chance.random() < SEPARATED:
@@ -148,6 +158,13 @@ def voiced(planted: Planted, seed: int = 0) -> Planted:
             "checks": tuple(step.checks for step in judged_steps(told, label)),
         }
     )
+
+
+def _said_again(step: _Told, chance: random.Random) -> _Told:
+    """A step that may end with its result."""
+    if not step.checks or _ANSWER.search(step.text) or chance.random() > SAID_AGAIN:
+        return step
+    return step.model_copy(update={"text": f"{step.text} {chance.choice(_AGAIN).format(step.checks[-1].claim)}"})
 
 
 def _merged(told: list[_Told], chance: random.Random) -> list[_Told]:
@@ -182,21 +199,27 @@ def _talked(told: list[_Told], planted: Planted, chance: random.Random) -> list[
             found = found[-1:] or [""]
             asked = question[:1].lower() + question[1:].rstrip("?")
             text = words.format(given=one, other=other, question=question, asked=asked, found=found[0], count=count)
-            if chance.random() < JOINED:
-                step = step.model_copy(update={"text": f"{text} {step.text}"})
-            else:
-                talked.append(_Told(text=text))
+            step = _before(step, text, talked, chance)
         if facts and not is_wrong and chance.random() < RESTATED:
             ways = _RESTATEMENTS if len(facts) < 2 else _RESTATEMENTS + _LISTS
             talked.append(_Told(text=_restated(chance.choice(ways), facts, chance)))
         is_set_up_rightly = not step.wrong or planted.kind is Kind.ARITHMETIC_SLIP
         if is_set_up_rightly and not is_wrong and chance.random() < SET_UP:
-            talked += _set_up(step, chance)
+            text = _set_up(step, chance)
+            step = _before(step, text, talked, chance) if text else step
         if facts and chance.random() < BEGUN:
             said = "{Fact}." if len(facts) < 2 else chance.choice(("{Fact}.", "{Fact}. {Other}."))
             step = step.model_copy(update={"text": f"{_restated(said, facts, chance)} {step.text}"})
         talked.append(step)
     return talked
+
+
+def _before(step: _Told, text: str, talked: list[_Told], chance: random.Random) -> _Told:
+    """The step that ``text`` comes before: with it, or else it is a step of its own by now."""
+    if chance.random() < JOINED:
+        return step.model_copy(update={"text": f"{text} {step.text}"})
+    talked.append(_Told(text=text))
+    return step
 
 
 def _facts(sentences: Sequence[str]) -> list[str]:
@@ -211,16 +234,16 @@ def _restated(words: str, facts: Sequence[str], chance: random.Random) -> str:
     return words.format(fact=fact, other=other, Fact=_begun(fact), Other=_begun(other))
 
 
-def _set_up(step: _Told, chance: random.Random) -> list[_Told]:
-    """A step that sets up what the next one works out, where that is plain arithmetic."""
+def _set_up(step: _Told, chance: random.Random) -> str:
+    """Words that set up what a step works out, where that is plain arithmetic; else none."""
     work = step.checks[0].work if step.checks else ""
     if not _ARITHMETIC.fullmatch(work):
-        return []
+        return ""
     words = chance.choice(chance.choice((_EQUATIONS, _FORMULAS, _EXPRESSIONS)))
     letter, other = chance.sample(_LETTERS, 2)
     formula = _formula(work, letter, chance)
     work = work.replace("*", chance.choice("*×"))
-    return [_Told(text=words.format(letter=letter, other=other, work=work, formula=formula))]
+    return words.format(letter=letter, other=other, work=work, formula=formula)
 
 
 def _formula(work: str, letter: str, chance: random.Random) -> str:
