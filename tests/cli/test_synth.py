@@ -83,11 +83,15 @@ def test_planted_data_of_our_own_families_in_other_words(cli: Cli, tmp_path: Pat
     arguments = ("synth", "plant", "worked.jsonl", "--errors", 1, "--no-balance", *LOCAL)
     done = cli(*arguments, "-o", "data", "--families", 50, "--reword")
     assert done.returncode == 0
-    assert "genprm: 2 solutions name numbers that come from nowhere, and are left out" in done.stderr
+    left_out = re.search(
+        r"^genprm: (\d+) solutions name numbers that come from nowhere, and are left out$", done.stderr, re.M
+    )
+    assert left_out
+    assert int(left_out[1]) >= 2  # those of the odd row
     assert cli(*arguments, "-o", "plain").returncode == 0
     found = [(tmp_path / name / "train.jsonl").read_text().splitlines() for name in ("data", "plain")]
     data, plain = [[json.loads(line) for line in lines] for lines in found]
-    assert (len(data), len(plain)) == (102, 2)
+    assert (len(data), len(plain)) == (104 - int(left_out[1]), 2)
     assert {record["problem"] for record in plain} < {record["problem"] for record in data}
     assert not {record["steps"][0] for record in plain} >= {record["steps"][0] for record in data[:2]}
     assert any("import math" in turn["content"] for record in data for turn in record["messages"])

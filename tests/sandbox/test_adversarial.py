@@ -692,11 +692,17 @@ async def test_symlinks_in_the_socket_directory(found_servers):
 
 @pytest.mark.docker
 async def test_programs_that_share_nothing_with_the_server():
-    """Each of them holds less than the server has, which is not counted; together they would fill the container."""
+    """Each of them holds less than the server has, which is not counted; together they would fill the container.
+
+    One after the other: what fills it between two looks of the server is found by the Linux kernel, whoever it ends.
+    """
     code = (
         "import subprocess, sys, time\n"
-        "held = [subprocess.Popen([sys.executable, '-S', '-E', '-c',\n"
-        "    'x = bytearray(b\"x\") * (90 << 20)\\nimport time\\ntime.sleep(60)']) for _ in range(24)]\n"
+        "held = []\n"
+        "for _ in range(24):\n"
+        "    held.append(subprocess.Popen([sys.executable, '-S', '-E', '-c',\n"
+        "        'x = bytearray(b\"x\") * (90 << 20)\\nimport time\\ntime.sleep(60)']))\n"
+        "    time.sleep(0.2)\n"
         "time.sleep(60)"
     )
     limits = Limits(timeout=5, memory_mib=256, container_memory_mib=2048)
