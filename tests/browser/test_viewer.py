@@ -174,11 +174,12 @@ async def test_a_synthesis_run(page: Page, genprm: View, tmp_path: Path):
 
 
 LIVE = [
+    {"when": r"(?s)the end of time.*step by step: $", "text": "Never said.", "seconds": 600},
     {"when": r"```python\n$", "text": "print(6 * 7)  # <img src=x onerror=alert(1)>\n```\n"},
-    {"when": "step by step: $", "text": "We see \\(6 \\cdot 7\\) <b>.</analyze>\n", "seconds": 0.3},
+    {"when": "step by step: $", "text": "We see \\(6 \\cdot 7\\) <b>.</analyze>\n"},
     {"when": r"(?s)18.*boxed\{$", "yes": 0.1},
     {"when": r"boxed\{$", "yes": 0.9},
-    {"text": "So it is.\n</verify>\n<output>\n", "seconds": 0.3},
+    {"text": "So it is.\n</verify>\n<output>\n"},
 ]
 
 
@@ -186,10 +187,15 @@ async def test_a_live_verification(page: Page, genprm: View, tmp_path: Path):
     (tmp_path / "model.json").write_text(json.dumps(LIVE))
     url = genprm("serve", "--backend", "scripted", "--model", "model.json", "--sandbox", "local")
     await page.goto(url)
+    await page.locator("#problem").fill("How long is that?")
+    await page.locator("#solution").fill("It is short.\n\nIt is until the end of time.")
+    await page.get_by_role("button", name="verify").click()
+    await expect(page.locator("details").first.locator(".segment .katex").first).to_be_visible()
+    await expect(page.locator("details").nth(1).locator(".verdict")).to_have_text("")
+    await page.get_by_role("button", name="stop").click()
+    await expect(page.locator("#status")).to_have_text("stopped")
     await page.get_by_role("button", name="an example").click()
     await page.get_by_role("button", name="verify").click()
-    await expect(page.locator("#step-none, details").first.locator(".katex").first).to_be_visible()
-    await expect(page.locator("#status")).not_to_contain_text("first error")
     await expect(page.locator("#status")).to_contain_text("first error: step 1", timeout=20_000)
     await expect(page.locator("details").nth(1).locator(".verdict")).to_have_text("incorrect 0.100")
     await expect(page.locator("details").first).to_contain_text("<b>")
@@ -197,10 +203,6 @@ async def test_a_live_verification(page: Page, genprm: View, tmp_path: Path):
     await expect(page.locator("details").first.locator(".code .c1")).to_contain_text("<img src=x onerror")
     assert await page.locator("img").count() == 0
     assert await complaints(page) == []
-    await page.get_by_role("button", name="verify").click()
-    await expect(page.locator("details .segment").first).to_be_visible()
-    await page.get_by_role("button", name="stop").click()
-    await expect(page.locator("#status")).to_have_text("stopped")
 
 
 async def test_what_a_job_adds_is_seen(page: Page, genprm: View, tmp_path: Path):
