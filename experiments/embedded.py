@@ -87,28 +87,29 @@ def with_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skip", type=int, default=usual.skip, help="problems of GSM8K that come before them")
 
 
-def recipe_of(chosen: argparse.Namespace) -> Recipe:
-    """What the command line asks for."""
-    return Recipe(chosen.base, chosen.gsm8k, chosen.families, chosen.skip)
-
-
-def begun(parser: argparse.ArgumentParser, part: str) -> tuple[argparse.Namespace, Recipe, Path, Manifest]:
+def begun(
+    parser: argparse.ArgumentParser, part: str | None = None
+) -> tuple[argparse.Namespace, Recipe, Path, Manifest]:
     """The beginning of an experiment on a run: its data, made if need be.
 
     Args:
         parser: of the command line, with what `with_recipe` adds.
-        part: the folder in the run that the experiment has for itself.
+        part: the folder in the run that the experiment has for itself; None for the run's own.
 
     Returns:
         the command line, the run's recipe, the experiment's folder, and its manifest.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no server is left behind
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no server and no training is left behind
     chosen = parser.parse_args()
-    recipe, place = recipe_of(chosen), chosen.output / part
-    place.mkdir(parents=True, exist_ok=True)
-    manifest = Manifest(place / "manifest.json")
-    make_data(chosen.data, chosen.output, Manifest(chosen.output / "manifest.json"), recipe)
-    return chosen, recipe, place, manifest
+    run: Path = chosen.output
+    recipe = Recipe(chosen.base, chosen.gsm8k, chosen.families, chosen.skip)
+    run.mkdir(parents=True, exist_ok=True)
+    whole = Manifest(run / "manifest.json")
+    make_data(chosen.data, run, whole, recipe)
+    if part is None:
+        return chosen, recipe, run, whole
+    (run / part).mkdir(exist_ok=True)
+    return chosen, recipe, run / part, Manifest(run / part / "manifest.json")
 
 
 def main() -> None:
@@ -117,13 +118,7 @@ def main() -> None:
     with_recipe(parser)
     parser.add_argument("--only", choices=sorted(KINDS), action="append")
     parser.add_argument("--start", type=Path, metavar="ADAPTER", help="an earlier run's, that RUN/genprm goes on from")
-    chosen = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no training is left behind
-    run: Path = chosen.output
-    recipe = recipe_of(chosen)
-    run.mkdir(parents=True, exist_ok=True)
-    manifest = Manifest(run / "manifest.json")
-    make_data(chosen.data, run, manifest, recipe)
+    chosen, recipe, run, manifest = begun(parser)
     for kind in chosen.only or KINDS:
         if (run / kind / "README.md").exists():
             continue

@@ -12,14 +12,15 @@ from rationale_synth.worked import evaluate, shown
 _EQUATION = re.compile(r"(\(*\d[\d.]*\)*(?: [-+*/] \(*\d[\d.]*\)*)+) = (-?\d[\d.]*\d|\d)(?![\d.^]*[\d^])")
 _IN_MORE = re.compile(r"(?:[\w^!(,.|)/-]|[-+*/^=] )$")
 """What stands before an equation that is only the end of one."""
-_NUMBER = re.compile(r"\d[\d.]*")
+NUMBER = re.compile(r"\d[\d.]*")
+"""An operand."""
 _SUM = re.compile(r"[\d.]+(?: [-+] [\d.]+)+")
 _UNIT = re.compile(r" ([a-z]{3,}s)\b")
 """A noun in the plural, behind a number."""
 _LONG = re.compile(r"(?<![\w.,])[1-9]\d{3,}(?![\w,]|\.\d)")
-_FRACTION = re.compile(r"([\d.]+ \* )?((?:\\\$)?[\d.]+) / ([\d.]+)( \* [\d.]+)?")
-"""A fraction by itself, or times something."""
-_INNER = re.compile(r"\(([\d.]+ [-+*/] [\d.]+)\)|^([\d.]+ [*/] [\d.]+)(?= [-+*/] )|^([\d.]+ [-+] [\d.]+)(?= [-+] )")
+_FRACTION = re.compile(r"^([\d.]+ \* )?((?:\\\$)?[\d.]+) / ([\d.]+)( \* [\d.]+)?$")
+"""A fraction and nothing else, or times something."""
+_INNER = re.compile(r"\([\d.]+ [-+*/] [\d.]+\)|^[\d.]+ [*/] [\d.]+(?= [-+*/] )|^[\d.]+ [-+] [\d.]+(?= [-+] )")
 """What is worked out first."""
 _PART = re.compile(r"(0?\.\d+) \* ([\d.]+)|([\d.]+) \* (0?\.\d+)")
 _SHORT = re.compile(r"\d+(?:\.\d)?")
@@ -98,20 +99,20 @@ def _fields(work: str, result: str) -> dict[str, str]:
         "work": work, "times": times, "signs": times.replace("/", "÷"), "latex": _latex(work), "prices": prices,
         "tight": times.replace(" / ", "/"), "exes": work.replace("*", "x"), "percent": _percent(work), "chain": chain,
         "latex_chain": " = ".join(map(_latex, chain.split(" = "))),
-        "brackets": _FRACTION.sub(r"\1(\2/\3)\4", work) if _FRACTION.fullmatch(work) else work,
+        "brackets": _FRACTION.sub(r"\1(\2/\3)\4", work),
         "latex_prices": _latex(prices.replace("$", "\\$")), "result": result, "cents": cents,
     }  # fmt: skip
 
 
 def _counted(work: str, unit: str) -> str:
     """With the unit behind what is counted: all that is added, or the first factor."""
-    return _NUMBER.sub(rf"\g<0> {unit}", work, count=0 if _SUM.fullmatch(work) else 1)
+    return NUMBER.sub(rf"\g<0> {unit}", work, count=0 if _SUM.fullmatch(work) else 1)
 
 
 def _prices(work: str) -> str:
     """In dollars: all that is added, the last factor, or what is divided."""
     if _SUM.fullmatch(work):
-        return _NUMBER.sub(r"$\g<0>", work)
+        return NUMBER.sub(r"$\g<0>", work)
     if "(" in work:
         return work
     return f"${work}" if "/" in work else " * $".join(work.rsplit(" * ", 1))
@@ -120,7 +121,7 @@ def _prices(work: str) -> str:
 def _chain(work: str) -> str:
     """With what comes of it when a part is worked out; as it is where nothing, or nothing in few digits, does."""
     inner = _INNER.search(work)
-    value = evaluate(inner[1] or inner[2] or inner[3], ()) if inner else None
+    value = evaluate(inner[0], ()) if inner else None
     found = None if value is None or value < 0 else shown(value)
     if inner is None or found is None or inner[0] == work:
         return work
@@ -135,7 +136,7 @@ def _percent(work: str) -> str:
 
 
 def _latex(work: str) -> str:
-    if found := _FRACTION.fullmatch(work):
+    if found := _FRACTION.match(work):
         before, above, below, behind = found.groups(default="")
         before, behind = (part.replace("*", "\\times") for part in (before, behind))
         return f"{before}\\frac{{{above}}}{{{below}}}{behind}"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from genprm.records import NO_ERROR, Record, judged_steps
-from rationale_synth.notation import notated, separated
+from rationale_synth.notation import NUMBER, notated, separated
 from rationale_synth.planted import LEAPS, SENTENCE_END, Check, Kind, Planted
 
 _ANSWER = re.compile(r" The answer is (-?[\d.,]+)\.$")
@@ -60,7 +60,6 @@ _LISTS = ("- {Fact}.\n- {Other}.", "From the problem: {fact}; {other}.")
 """Steps that say again, in part, what the problem says: their numbers are no results, and are not to be worked out."""
 _LETTERS = ("x", "y", "n", "A", "T")
 _ARITHMETIC = re.compile(r"\d[\d.]*(?: [-+*/] \d[\d.]*)+")
-_OPERAND = re.compile(r"\d[\d.]*")
 _COEFFICIENT = r"(?<![\d.])(?<!/ )(\d[\d.]*) \* {0}\b|(?<!/ )\b{0} \* (\d[\d.]*)"
 """What 4x is short for; behind a division it would be divided by as a whole."""
 _EQUATIONS = (
@@ -248,7 +247,7 @@ def _set_up(step: _Told, chance: random.Random) -> str:
 
 def _formula(work: str, letter: str, chance: random.Random) -> str:
     """Arithmetic with a letter in the place of a number, as algebra writes it: 4x - 13."""
-    number = chance.choice(list(_OPERAND.finditer(work)))
+    number = chance.choice(list(NUMBER.finditer(work)))
     formula = work[: number.start()] + letter + work[number.end() :]
     return re.sub(_COEFFICIENT.format(letter), rf"\1\2{letter}", formula)
 

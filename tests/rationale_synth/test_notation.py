@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
 from rationale_synth.notation import notated, separated
+
+_NAME = re.compile(r"(?<=\. )[A-Z][A-Za-z ]*(?= = )|(?<=\\text\{)[A-Z][A-Za-z ]*(?=\})")
+"""What an equation calls its result."""
 
 
 @pytest.mark.parametrize(
@@ -16,7 +20,7 @@ from rationale_synth.notation import notated, separated
             "He has 3 bags + 4 bags = 7 bags.", "He has 7 (total = 3 + 4 = 7) bags.", r"He has \(3 + 4 = 7\) bags.",
         }),
         ("He fills 3 * 4 = 12 bags.", "", {
-            "He fills 3 bags × 4 = 12 bags.", r"He fills 12: \[ \text{Result} = 3 \times 4 = 12 \] bags.",
+            "He fills 3 bags × 4 = 12 bags.", r"He fills 12: \[ \text{NAME} = 3 \times 4 = 12 \] bags.",
         }),
         ("He pays 3 + 4 = 7.", "$", {"He pays $3 + $4 = $7.", "He pays $3 + $4 = $7.00."}),
         ("He pays 3 * 0.5 = 1.5.", "$", {"He pays 3 * $0.5 = $1.50.", "He pays 3 × 0.5 = 1.5."}),
@@ -32,13 +36,13 @@ from rationale_synth.notation import notated, separated
             "He is 2 * (9 + 4) = 26 now. He fills 5% of 60 = 60 * 0.05 = 3 bags.",
             "He is 2 x (9 + 4) = 26 now. He fills 60 x 0.05 = 3 bags.",
             r"He is \(2 \times (9 + 4) = 26\) now. He fills \(60 \text{ bags} \times 0.05 = 3\) bags.",
-            "He is 26 now. Total = 2 × (9 + 4). Total = 26. He fills 3 bags. Share = 60 × 0.05. Share = 3.",
+            "He is 26 now. NAME = 2 × (9 + 4). NAME = 26. He fills 3 bags. NAME = 60 × 0.05. NAME = 3.",
         }),
         ("He pays (3 + 4) * 2 = 14.", "$", {"He pays (3 + 4) * 2 = $14."}),
     ],
 )  # fmt: skip
 def test_notations(text: str, money: str, expected: set[str]):
-    found = {notated(text, money, random.Random(seed)) for seed in range(6000)}
+    found = {_NAME.sub("NAME", notated(text, money, random.Random(seed))) for seed in range(400)}
     assert expected <= found
     assert text in found
 

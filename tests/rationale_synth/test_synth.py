@@ -175,10 +175,16 @@ def test_facts_are_said_again():
     assert min(own, begun) > 5
 
 
+SOLVED = r"\d\)? = \W*\d"
+"""An equation with a result."""
+
+
 def test_an_equation_is_set_up_before_it_is_solved():
     """Nothing is worked out where a letter has no value yet; its numbers are known."""
     set_up = _told_like(r"\b[xynAT] = \d[^=]*\d\W*$|= [xynAT] ")
-    assert len([step for _, step, checks in set_up if not checks]) > 10
+    apart = [step for _, step, checks in set_up if not checks]
+    assert len(apart) > 10
+    assert not any(re.search(SOLVED, step) for step in apart)
     assert all(told.is_grounded for told, _, _ in set_up)
     assert all(re.search(r"\d\D* = ", step) for _, step, checks in set_up if checks)  # the next one, in the same step
 
@@ -189,6 +195,7 @@ def test_what_has_a_letter_or_comes_to_no_result_is_not_worked_out():
     )
     apart = [step for _, step, checks in set_up if not checks]
     assert len(apart) > 20
+    assert not any(re.search(SOLVED, step) for step in apart)
     assert len([step for step in apart if re.search(r"\d[xynAT]\b", step)]) > 3
 
 
