@@ -120,7 +120,11 @@ def load_for_training(base: Base, lora: LoRA, max_length: int, start: str | None
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear",
         exclude_modules=HEADS if head else None, task_type="TOKEN_CLS" if head else "CAUSAL_LM",
     )  # fmt: skip
-    return get_peft_model(model, shape)
+    wrapped = get_peft_model(model, shape)
+    for trained in wrapped.parameters():
+        if trained.requires_grad:  # a head is of the model's type, too coarse for an optimizer's small changes
+            trained.data = trained.data.float()
+    return wrapped
 
 
 def save_adapter(model: Any, base: Base, folder: Path) -> None:

@@ -22,6 +22,7 @@ from genprm.errors import ConfigError, InputError, ModelError
 from genprm.extras import require
 from genprm.models.base import Sampling
 from genprm.models.chat import render_chat
+from genprm.models.transformers_backend import SLOTS
 from genprm.options import open_sandbox
 from genprm.records import Record
 from genprm.tasks import map_unordered
@@ -34,7 +35,16 @@ from genprm.train.recipes import WINDOW, GRPORecipe
 from genprm.train.record import read_records
 from genprm.train.rollouts import Question, Rollout, balanced, questions, roll_out
 from genprm.train.tasks import Task
-from genprm.train.trainer import LIBRARIES, common_arguments, finish, in_bfloat16, quiet, train_to_the_end
+from genprm.train.trainer import (
+    LIBRARIES,
+    common_arguments,
+    enough_memory,
+    finish,
+    in_bfloat16,
+    quiet,
+    train_to_the_end,
+    writing,
+)
 from sandbox import Sandbox
 
 T = TypeVar("T")
@@ -112,8 +122,9 @@ def train_grpo(
         raise InputError(f"{paths[0]}: {count} questions in it, a round takes --questions {options.recipe.questions}")
     with open_train_folder(folder, config) as place, _rollouts(base, options, sandbox, parts, say) as rollouts:
         begun = time.monotonic()
-        trainer = _trainer(base, options, machine, micro_batches, place, rollouts)
-        train_to_the_end(trainer, options, place.last_checkpoint, say)
+        with enough_memory():
+            trainer = _trainer(base, options, machine, micro_batches, place, rollouts)
+        train_to_the_end(trainer, options, place, say)
         measured = _measured(trainer, rollouts, count, options, time.monotonic() - begun)
         if trainer.is_world_process_zero():
             _save(trainer, base, place, config, measured)
@@ -191,7 +202,7 @@ class Rollouts:
     def __call__(self, prompts: list[str], trainer: Any) -> dict[str, Any]:
         """One rollout for each of the prompts, which are the names of questions; a group is a name several times."""
         training = trainer.model.training
-        with _writer(trainer.accelerator.unwrap_model(trainer.model), self._options.mixed) as model:
+        with writer(trainer.accelerator.unwrap_model(trainer.model), self._options.mixed) as model:
             made = self._runner.run(self._write(prompts, model, trainer.state.global_step if training else "dev"))
         reached = [one.agrees is not None for one in made]
         if training and trainer.state.global_step == 0 and not any(gathered(reached)):
@@ -233,13 +244,16 @@ class Rollouts:
 
 
 @contextmanager
-def _writer(model: Any, mixed: bool) -> Iterator[Any]:
+def writer(model: Any, mixed: bool) -> Iterator[Any]:
     """What writes the rollouts: on a CPU a copy with the LoRA matrices merged, for which the products of the matrices
     alone take as long as the model's; on a GPU, which may have no room for two, the model itself."""
     import torch
 
     if not torch.cuda.is_available():
-        yield deepcopy(model).merge_and_unload().to(torch.bfloat16 if in_bfloat16(mixed) else torch.float32).eval()
+        merged = deepcopy(model).merge_and_unload()
+        # TRL has given the model a forward of its own, which a copy has, too, and which would run the model itself.
+        vars(merged).pop("forward", None)
+        yield merged.to(torch.bfloat16 if in_bfloat16(mixed) else torch.float32).eval()
         return
     training, attention = model.training, model.config._attn_implementation
     model.eval()
@@ -331,7 +345,7 @@ def _trainer(
         **common_arguments(options, machine, place),
         max_steps=recipe.steps,
         per_device_train_batch_size=machine.micro_batch or recipe.group,
-        per_device_eval_batch_size=2 * recipe.group,
+        per_device_eval_batch_size=max(1, SLOTS // recipe.group) * recipe.group,
         num_generations=recipe.group,
         steps_per_generation=micro_batches,
         gradient_accumulation_steps=micro_batches // recipe.updates,
@@ -344,7 +358,7 @@ def _trainer(
         temperature=recipe.temperature,
         # Divided by its deviation, a group that agrees would learn from its Brier terms as if they were verdicts.
         scale_rewards="none" if recipe.brier else "group",
-        gradient_checkpointing=machine.activation_checkpointing,
+        activation_checkpointing=machine.activation_checkpointing,
         save_steps=-(-machine.save_every // recipe.updates) * recipe.updates,  # after whole rounds
     )
     if dev:
@@ -394,7 +408,8 @@ def _measured(trainer: Any, rollouts: Rollouts, asked: int, options: GRPOOptions
 
 def _save(trainer: Any, base: Base, place: TrainFolder, config: dict[str, Any], measured: GRPOMeasured) -> None:
     staged = place.checkpoints / "finished"
-    save_adapter(trainer.accelerator.unwrap_model(trainer.model), base, staged)
+    with writing(staged):
+        save_adapter(trainer.accelerator.unwrap_model(trainer.model), base, staged)
     figures = [(name.replace("_", " "), value) for name, value in measured.model_dump().items()]
     card = model_card(base.name, Task.GRPO, config, figures)
     finish(trainer, place, staged, REWARD_PLOT, "reward", "mean reward", card)

@@ -18,7 +18,15 @@ from genprm.train.folder import TrainFolder, fingerprint, open_train_folder, pro
 from genprm.train.options import Machine, TrainOptions
 from genprm.train.recipes import Recipe, Schedule
 from genprm.train.tokens import IGNORED
-from genprm.train.trainer import LIBRARIES, common_arguments, finish, quiet, train_to_the_end
+from genprm.train.trainer import (
+    LIBRARIES,
+    common_arguments,
+    enough_memory,
+    finish,
+    quiet,
+    train_to_the_end,
+    writing,
+)
 
 LOSS_PLOT = "loss.png"
 
@@ -70,8 +78,9 @@ def train(
         parts.append(part)
     with open_train_folder(folder, config) as place:
         begun = time.monotonic()
-        trainer = _trainer(base, options, machine, place, *parts)
-        train_to_the_end(trainer, options, place.last_checkpoint, say)
+        with enough_memory():
+            trainer = _trainer(base, options, machine, place, *parts)
+        train_to_the_end(trainer, options, place, say)
         measured = _measured(trainer, parts, time.monotonic() - begun)
         if trainer.is_world_process_zero():
             _save(trainer, base, place, options, config, measured)
@@ -156,15 +165,9 @@ def _trainer(
 ) -> Any:
     import trl
     from datasets import Dataset
-    from transformers import (
-        DataCollatorForTokenClassification,
-        EarlyStoppingCallback,
-        PrinterCallback,
-        Trainer,
-        set_seed,
-    )
+    from transformers import DataCollatorForTokenClassification, PrinterCallback, Trainer, set_seed
 
-    from genprm.train.progress import Finite, Progress
+    from genprm.train.progress import Finite, Patience, Progress
 
     quiet()
     set_seed(options.seed)
@@ -176,7 +179,7 @@ def _trainer(
         "train_dataset": sets[0],
         "eval_dataset": sets[1] if held_out else None,
         "processing_class": base.tokenizer,
-        "callbacks": [Progress(), Finite(), *([EarlyStoppingCallback(options.patience)] if options.patience else [])],
+        "callbacks": [Progress(), Finite(), *([Patience(options.patience)] if options.patience else [])],
     }
     if options.task.has_head:
         trainer = Trainer(
@@ -228,10 +231,11 @@ def _save(
     measured: Measured,
 ) -> None:
     staged = place.checkpoints / "finished"
-    if options.task.has_head:
-        trainer.model.merge_and_unload().save_pretrained(staged)
-        base.tokenizer.save_pretrained(staged)
-    else:
-        save_adapter(trainer.model, base, staged)
+    with writing(staged):
+        if options.task.has_head:
+            trainer.model.merge_and_unload().save_pretrained(staged)
+            base.tokenizer.save_pretrained(staged)
+        else:
+            save_adapter(trainer.model, base, staged)
     card = model_card(base.name, options.task, config, figures(measured))
     finish(trainer, place, staged, LOSS_PLOT, "loss", "loss per token", card)

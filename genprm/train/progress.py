@@ -7,7 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from genprm.errors import ModelError
 from genprm.plotting import picture
@@ -61,6 +61,14 @@ class Finite(TrainerCallback):  # type: ignore[misc]
         for name in ("loss", "grad_norm"):
             if not isfinite(float(logs.get(name) or 0.0)):
                 raise ModelError(f"step {state.global_step}: the {name} is {logs[name]}: lower --learning-rate")
+
+
+class Patience(EarlyStoppingCallback):  # type: ignore[misc]
+    """Stops a training that has come no further on the dev file, also where it was cut off while it stopped."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
 
 
 class Agreed(TrainerCallback):  # type: ignore[misc]

@@ -135,7 +135,7 @@ async def roll_out(
             if isinstance(error, SandboxUnavailableError):
                 raise
         prompt = tokenizer.encode(chain.render(question.messages, ""), add_special_tokens=False)
-    completion, own = _tokens(tokenizer, turn.pieces)
+    completion, own = _tokens(tokenizer, turn.pieces or [(tokenizer.eos_token, False)])  # TRL takes none that is empty
     if score is None:
         return Rollout(prompt, completion, own, None, None)
     said = next(text for text, _ in reversed(turn.pieces) if text in WORDS.values())

@@ -81,7 +81,9 @@ def _direct(tokenizer: Any, solution: Solution, right: Sequence[bool]) -> Exampl
 
 def _signs(tokenizer: Any, solution: Solution, right: Sequence[bool]) -> Example:
     signs = [GOOD if each else BAD for each in right]
-    return encode(tokenizer, [ChatMessage(**turn) for turn in answered(solution.problem, solution.steps, signs)])
+    turns = [ChatMessage(**turn) for turn in answered(solution.problem, solution.steps, signs)]
+    ends = [Masked(message=place, start=len(turn.content), end=len(turn.content)) for place, turn in enumerate(turns)]
+    return encode(tokenizer, turns, [end for end in ends if turns[end.message].role == ASSISTANT])
 
 
 def _marks(tokenizer: Any, solution: Solution, right: Sequence[bool]) -> Example:

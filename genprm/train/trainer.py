@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from genprm.errors import ModelError, OutputError
+from genprm.models.chat import first_line
 from genprm.report import write_text
 from genprm.train.folder import TrainFolder
 from genprm.train.options import CommonOptions, Machine
@@ -75,7 +77,44 @@ def common_arguments(options: CommonOptions, machine: Machine, place: TrainFolde
     }
 
 
-def train_to_the_end(trainer: Any, options: CommonOptions, checkpoint: Path | None, say: Callable[[str], None]) -> None:
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Turn what the libraries raise where there is not enough into what to lower.
+
+    Raises:
+        ModelError: the memory does not suffice.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
+            raise ModelError(
+                "out of memory: lower --micro-batch or --max-length, or take --activation-checkpointing"
+            ) from error
+        raise
+
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn what the libraries raise where a disk is full into one line.
+
+    Raises:
+        OutputError: ``folder`` cannot be written.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{folder}: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise OutputError(f"{folder}: {first_line(error)}") from error
+
+
+def train_to_the_end(trainer: Any, options: CommonOptions, place: TrainFolder, say: Callable[[str], None]) -> None:
     """Run one of transformers' trainers, from where an earlier run was cut off.
 
     Raises:
@@ -84,6 +123,7 @@ def train_to_the_end(trainer: Any, options: CommonOptions, checkpoint: Path | No
     """
     from genprm.train.progress import Progress
 
+    checkpoint = place.last_checkpoint
     if trainer.args.use_cpu:
         keep_freed_memory()
     if options.mixed and not trainer.args.bf16:
@@ -91,22 +131,12 @@ def train_to_the_end(trainer: Any, options: CommonOptions, checkpoint: Path | No
     if checkpoint:
         say(f"going on from step {checkpoint.name.rpartition('-')[2]}")
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except OSError as error:
-        raise OutputError(f"{trainer.args.output_dir}: {error.strerror or error}") from error
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
-            raise ModelError(
-                "out of memory: lower --micro-batch or --max-length, or take --activation-checkpointing"
-            ) from error
-        raise
+        with enough_memory(), writing(place.checkpoints):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         for callback in trainer.callback_handler.callbacks:
             if isinstance(callback, Progress):
                 callback.close()
-
-
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 
 
 def finish(trainer: Any, place: TrainFolder, staged: Path, plot: str, figure: str, label: str, card: str) -> None:

@@ -20,14 +20,14 @@ from genprm.models.base import Message
 from genprm.models.chat import render_chat
 from genprm.models.scripted import Rule, ScriptedModel
 from genprm.models.transformers_backend import TransformersModel
-from genprm.train.base import open_base
+from genprm.train.base import load_for_training, open_base
 from genprm.train.folder import TrainFolder
-from genprm.train.grpo import FLAT, GRPOMeasured, Rollouts, agreement, train_grpo
+from genprm.train.grpo import FLAT, GRPOMeasured, Rollouts, agreement, train_grpo, writer
 from genprm.train.options import GRPOOptions, Machine
 from genprm.train.recipes import WINDOW, GRPORecipe
 from genprm.train.rollouts import Question, Rollout, balanced, questions, roll_out
 from genprm.train.tokens import encode
-from sandbox import Sandbox
+from sandbox import Sandbox, SandboxLostError, Session
 from tests.cli.conftest import command
 from tests.train.conftest import record, write_records
 
@@ -141,6 +141,18 @@ async def test_without_a_verdict_there_is_no_reward(tokenizer: Any, local_sandbo
     one = await rollout(tokenizer, local_sandbox, *ARGUES, Rule(when=r"boxed\{$", choice={"Maybe": 1.0}))
     assert one.reward is None
     assert "?" not in own(tokenizer, one)
+
+
+async def test_a_sandbox_that_fails_before_anything_is_said(tokenizer: Any, local_sandbox: Sandbox, monkeypatch: Any):
+    """TRL takes no completion without a token."""
+
+    async def lost(*_: Any, **__: Any) -> None:
+        raise SandboxLostError("the container's memory")
+
+    monkeypatch.setattr(Session, "run", lost)
+    one = await rollout(tokenizer, local_sandbox, *ARGUES)
+    assert (one.agrees, one.reward) == (None, None)
+    assert (one.completion_ids, one.own) == ([tokenizer.eos_token_id], [0])
 
 
 async def test_the_verdict_is_drawn_by_its_probability(tokenizer: Any, local_sandbox: Sandbox):
@@ -273,6 +285,34 @@ def train(
 
 def entries(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+async def test_what_writes_the_rollouts_is_the_policy_as_it_is_now(unsure: Path):
+    """Up to 1,024 tokens a CPU trains with another attention than it writes with, and TRL changes what is trained."""
+    import torch
+    from trl.trainer.utils import add_fused_lm_head
+
+    base = open_base(str(unsure), 512)
+    model = load_for_training(base, GRPORecipe(rank=4), 512)
+    add_fused_lm_head(model.get_base_model())
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if "lora_B" in name:
+                weights.normal_(std=0.3)
+    asked = render_chat(base.tokenizer, question().messages, "It is")
+    [tokens] = base.tokenizer([asked + " 5"], return_tensors="pt")["input_ids"]
+    prompt = len(base.tokenizer.encode(asked, add_special_tokens=False))
+    with torch.no_grad():
+        likely = model(input_ids=tokens[None]).logits[0, prompt - 1 : -1].log_softmax(-1)
+        expected = likely.gather(1, tokens[prompt:, None]).sum().item()
+    with writer(model, mixed=False) as copy:
+        with torch.no_grad():
+            model.get_base_model().lm_head.weight.zero_()  # of which the copy does not hear
+        policy = TransformersModel(copy, base.tokenizer, base.name)
+        [found] = await policy.score(asked, [" 5"])
+        await policy.close()
+    assert found == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.alone

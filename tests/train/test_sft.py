@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from genprm import Sampling
-from genprm.errors import ConfigError, InputError, ModelError
+from genprm.errors import ConfigError, InputError, ModelError, OutputError
 from genprm.models.embedded import EMBEDDED, EMBEDDED_HUB_ID, embedded_folder
 from genprm.models.transformers_backend import TransformersModel
 from genprm.train.compiled import compile_layers
@@ -149,6 +150,24 @@ def test_the_best_on_the_dev_file_is_kept_and_it_stops_early(data: Path, tiny: P
     assert min(dev) not in dev[-2:]
 
 
+def test_what_stopped_early_stays_stopped(data: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Cut off between its last checkpoint and its end."""
+    other = write_records(tmp_path / "dev.jsonl", [record(n, steps=1, label=n % 2 - 1) for n in range(70, 74)])
+    options = {"dev": other, "eval_every": 2, "patience": 2, "recipe": RECIPE.model_copy(update={"epochs": 60})}
+    whole = train(data, tmp_path / "whole", tiny, **options)
+
+    def cut(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("genprm.train.lora.finish", cut)
+        train(data, tmp_path / "cut", tiny, **options)
+    again = train(data, tmp_path / "cut", tiny, **options)
+    assert (again.steps, again.dev_loss) == (whole.steps + 1, whole.dev_loss)
+    one, other = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert one == other
+
+
 @pytest.mark.parametrize(
     ("machine", "packing"), [(Machine(micro_batch=2), True), (Machine(activation_checkpointing=True), False)]
 )
@@ -264,15 +283,28 @@ def test_broken_records(tiny: Path, tmp_path: Path, change: dict[str, Any], mess
         train(data, tmp_path / "adapter", tiny)
 
 
-def test_out_of_memory(data: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("when", ["__init__", "train"])  # it moves the model to a GPU when it is made
+def test_out_of_memory(data: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str):
     import trl
 
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(trl.SFTTrainer, "train", fail)
+    monkeypatch.setattr(trl.SFTTrainer, when, fail)
     with pytest.raises(ModelError, match="lower --micro-batch or --max-length"):
         train(data, tmp_path / "adapter", tiny)
+
+
+def test_a_full_disk(data: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """safetensors has an exception of its own for it."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("peft.peft_model.safe_save_file", fail)
+    with pytest.raises(OutputError, match=r"checkpoints.*No space left on device"):
+        train(data, tmp_path / "adapter", tiny)
+    assert not (tmp_path / "adapter" / "README.md").exists()
 
 
 def test_patience_without_a_dev_file(data: Path, tiny: Path, tmp_path: Path):
