@@ -164,7 +164,8 @@ def _letter(solution: Planted, index: int) -> str:
 
     A verifier has to have seen code that fails, or it takes an exception for a disagreement.
     """
-    found = _SET_UP.search(solution.steps[index]) if index % 2 and not _checks(solution, index) else None
+    step = solution.steps[index]
+    found = _SET_UP.search(step) if len(step) % 2 and not _checks(solution, index) else None
     letter = found and (found[1] or found[2])
     given = [check.setup.partition(" ")[0] for checks in solution.checks[:index] for check in checks]
     return letter if letter and letter not in given else ""

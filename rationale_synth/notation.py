@@ -1,12 +1,16 @@
-"""Equations and numbers in the notations of language models: LaTeX, prices, units, names of results."""
+"""Equations and numbers in the notations of language models: LaTeX, prices, units, names of results.
+
+What a number is, the problem says: a price is written as one where it gives it as one, and so is what comes of prices.
+"""
 
 from __future__ import annotations
 
 import random
 import re
 from fractions import Fraction
+from typing import NamedTuple
 
-from rationale_synth.planted import SENTENCE_END
+from rationale_synth.planted import SENTENCE_END, numbers
 from rationale_synth.worked import evaluate, shown
 
 _EQUATION = re.compile(r"(\(*\d[\d.]*\)*(?: [-+*/] \(*\d[\d.]*\)*)+) = (-?\d[\d.]*\d|\d)(?![\d.^]*[\d^])")
@@ -15,8 +19,14 @@ _IN_MORE = re.compile(r"(?:[\w^!(,.|)/-]|[-+*/^=] )$")
 NUMBER = re.compile(r"\d[\d.]*")
 """An operand."""
 _SUM = re.compile(r"[\d.]+(?: [-+] [\d.]+)+")
+_PRODUCT = re.compile(r"[\d.]+(?: \* [\d.]+)+")
 _UNIT = re.compile(r" ([a-z]{3,}s)\b")
 """A noun in the plural, behind a number."""
+_PRICE = re.compile(r"\$(\d[\d,]*(?:\.\d+)?)|(\d[\d,]*(?:\.\d+)?) dollars?\b")
+_COUNT = re.compile(r"(?<![$\d.,])(\d+) ([a-z]{3,}s)\b")
+_NO_UNITS = {"dollars", "cents", "times", "less", "plus", "minus", "was", "has", "his", "this", "its", "does"}
+_SIGN = re.compile(r" ([-+*/]) ")
+_YEAR = re.compile(r"(?:19|20)\d\d")
 _LONG = re.compile(r"(?<![\w.,])[1-9]\d{3,}(?![\w,]|\.\d)")
 _FRACTION = re.compile(r"^([\d.]+ \* )?((?:\\\$)?[\d.]+) / ([\d.]+)( \* [\d.]+)?$")
 """A fraction and nothing else, or times something."""
@@ -39,7 +49,7 @@ _MANNERS = (
     "\\[ {latex_chain} = {result} \\]",
     "{result}| {name} = {times}. {name} = {result}.",
     "{result}|\n{name} = {work}\n{name} = {result}",
-    "{result} (total = {times} = {result})",
+    "{result} ({small} = {times} = {result})",
     "{result}: \\[ \\text{{{name}}} = {latex} = {result} \\]",
 )
 """What is behind a bar comes behind the sentence."""
@@ -49,23 +59,45 @@ _PRICED = (
     "\\({latex_prices} = \\${cents}\\)",
     "${result}: \\[ \\text{{{name}}} = {latex_prices} = \\${result} \\]",
 )
-"""For problems about dollars."""
-_NAMES = ("Result", "Total", "Amount", "Number", "What remains", "Value", "Share", "Sum of both", "Rest", "New value")
+"""For what is in dollars."""
+_NAMES = ("Result", "Amount", "Number", "Value")
+_NAMES_OF = {"+": ("Total", "Sum"), "*": ("Total", "Product"), "-": ("Difference",), "/": ("Share", "Quotient")}
 """What is before the first "=" of an equation that stands by itself."""
 COUNTED = 0.4
-"""In how many steps the equations have units where one stands behind the result."""
+"""In how many steps the equations have units, where the numbers have some."""
 
 
-def notated(text: str, money: str, chance: random.Random) -> str:
-    """A step's equations in another notation; in prices, or with the unit that stands behind a result.
+class Quantities(NamedTuple):
+    """What a problem's numbers are."""
+
+    given: frozenset[str]
+    """All of them."""
+    priced: set[str]
+    """Those that are so many dollars each time that they are named; what comes of them is added."""
+    units: dict[str, str]
+    """What others count, if it is one thing only."""
+
+
+def quantities(problem: str) -> Quantities:
+    """What the numbers of a problem are."""
+    named = numbers(problem)
+    prices = [(one or other).replace(",", "") for one, other in _PRICE.findall(problem)]
+    counts = [(number, unit) for number, unit in _COUNT.findall(problem) if unit not in _NO_UNITS]
+    priced = {number for number in prices if prices.count(number) == named.count(number)}
+    units = {number: unit for number, unit in counts if named.count(number) == 1}
+    return Quantities(frozenset(named), priced, units)
+
+
+def notated(text: str, known: Quantities, chance: random.Random) -> str:
+    """A step's equations in another notation, in prices or with units where they have some.
 
     Args:
         text: the step. Its equations are as in ``3 * 4 = 12``.
-        money: "$" where the problem is about dollars, else nothing.
+        known: what their numbers are. Results that are so many dollars are added.
         chance: what chooses.
     """
-    manner, _, end = chance.choice(_MANNERS + _PRICED if money else _MANNERS).partition("|")
-    has_units = not money and chance.random() < COUNTED
+    manner, _, end = chance.choice(_MANNERS + _PRICED if known.priced else _MANNERS).partition("|")
+    has_units = chance.random() < COUNTED
 
     ends: list[str] = []
 
@@ -73,11 +105,19 @@ def notated(text: str, money: str, chance: random.Random) -> str:
         whole = not _IN_MORE.search(found.string[: found.start()]) and found[1].count("(") == found[1].count(")")
         if not whole:
             return found[0]
-        unit = _UNIT.match(found.string, found.end()) if has_units else None
-        work = _counted(found[1], unit[1]) if unit else found[1]
-        fields = {"name": chance.choice(_NAMES), **_fields(work, found[2])}
+        _, work, result = found.group(0, 1, 2)
+        unit = _UNIT.match(found.string, found.end())
+        prices = None if unit else _prices(work, known.priced)
+        if prices and result not in known.given:
+            known.priced.add(result)
+        way = _MANNERS[0] if manner in _PRICED and not prices else manner
+        signs = {*_SIGN.findall(work)}
+        name = chance.choice(_NAMES + (_NAMES_OF[signs.pop()] if len(signs) == 1 else ()))
+        if has_units and way not in _PRICED:
+            work = _counted(work, unit and unit[1], known.units)
+        fields = {"name": name, "small": name.lower(), **_fields(work, prices or work, result)}
         ends.append(end.format(**fields))
-        return manner.format(**fields)
+        return way.format(**fields)
 
     said = []
     for sentence in SENTENCE_END.split(text):
@@ -87,13 +127,13 @@ def notated(text: str, money: str, chance: random.Random) -> str:
 
 
 def separated(text: str) -> str:
-    """With thousands separators in its long whole numbers."""
-    return _LONG.sub(lambda number: f"{int(number[0]):,}", text)
+    """With thousands separators in its long whole numbers, other than years."""
+    return _LONG.sub(lambda number: number[0] if _YEAR.fullmatch(number[0]) else f"{int(number[0]):,}", text)
 
 
-def _fields(work: str, result: str) -> dict[str, str]:
+def _fields(work: str, prices: str, result: str) -> dict[str, str]:
     """An equation's sides in every notation that a manner can ask for."""
-    times, prices, chain = work.replace("*", "×"), _prices(work), _chain(work)
+    times, chain = work.replace("*", "×"), _chain(work)
     cents = f"{float(result):.2f}" if _SHORT.fullmatch(result) else result
     return {
         "work": work, "times": times, "signs": times.replace("/", "÷"), "latex": _latex(work), "prices": prices,
@@ -104,18 +144,22 @@ def _fields(work: str, result: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _counted(work: str, unit: str) -> str:
-    """With the unit behind what is counted: all that is added, or the first factor."""
-    return NUMBER.sub(rf"\g<0> {unit}", work, count=0 if _SUM.fullmatch(work) else 1)
+def _counted(work: str, unit: str | None, units: dict[str, str]) -> str:
+    """With units: all that is added has the one of the result, if that has one; else what the problem counts."""
+    if unit and _SUM.fullmatch(work):
+        return NUMBER.sub(rf"\g<0> {unit}", work)
+    return NUMBER.sub(lambda number: f"{number[0]} {units[number[0]]}" if number[0] in units else number[0], work)
 
 
-def _prices(work: str) -> str:
-    """In dollars: all that is added, the last factor, or what is divided."""
-    if _SUM.fullmatch(work):
+def _prices(work: str, priced: set[str]) -> str | None:
+    """In dollars: all that is added, the one price among factors, or a price that is divided; None if it is neither."""
+    found = [number for number in NUMBER.findall(work) if number in priced]
+    if found and _SUM.fullmatch(work):
         return NUMBER.sub(r"$\g<0>", work)
-    if "(" in work:
-        return work
-    return f"${work}" if "/" in work else " * $".join(work.rsplit(" * ", 1))
+    above, _, below = work.partition(" / ")
+    if len(found) == 1 and (_PRODUCT.fullmatch(work) or (above in priced and NUMBER.fullmatch(below))):
+        return NUMBER.sub(lambda number: f"${number[0]}" if number[0] == found[0] else number[0], work)
+    return None
 
 
 def _chain(work: str) -> str:

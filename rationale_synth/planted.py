@@ -21,8 +21,11 @@ CONVERSIONS = {"7", "12", "24", "30", "52", "60", "100", "365", "1000", "0.01", 
 """Constants that turn one unit into another."""
 _PLAIN = re.compile(r"-?[\d.]+")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
-CONSTANTS = CONVERSIONS | {"180", "360"} | {str(number) for number in range(13)}
+CONSTANTS = CONVERSIONS | {"180", "360", "0", "1", "2", "3"}
 """Numbers that any step may name."""
+STOPPED_SHORT = 0.5
+"""How many of the leaps take the newest result for the answer."""
+_HEADING = re.compile(r"^(?:Step )?\d+[.:] ")
 LEAPS = (
     "From this one sees at once that the answer is {}.",
     "So the answer must be {}.",
@@ -49,8 +52,10 @@ class Kind(str, Enum):
     """A conversion of units left out."""
     MISREAD_CONDITION = "misread condition"
     """A number that the problem does not give, read for one that it does."""
+    SKIPPED_STEP = "skipped step"
+    """A step left out: what it would have worked on stands where its result should."""
     UNJUSTIFIED_LEAP = "unjustified leap"
-    """A final answer that nothing leads to."""
+    """A final answer that nothing leads to, or the result of an earlier step."""
 
 
 class Check(Record):
@@ -96,7 +101,8 @@ class Planted(Record):
     def is_grounded(self) -> bool:
         """Whether all right steps that compute nothing name known numbers only."""
         return all(
-            {*map(exact_number, numbers(step))} <= {*map(exact_number, [*self.known(index), *CONSTANTS])}
+            {*map(exact_number, numbers(_HEADING.sub("", step)))}
+            <= {*map(exact_number, [*self.known(index), *CONSTANTS])}
             for index, (step, checks) in enumerate(zip(self.steps, self.checks, strict=False))
             if not checks and index != self.label
         )
@@ -108,11 +114,15 @@ class Planted(Record):
 
 
 def unplanted(solution: WorkedSolution) -> Planted:
-    """The right solution, with its checks."""
-    return _planted(
-        solution, solution.id, closed(solution.texts(), solution.answer), NO_ERROR, None,
-        [(index, _result(step)) for index, step in enumerate(solution.steps)],
+    """The right solution, with its checks; an answer that is only said in the end is compared with what was found."""
+    judged = [(index, _result(step)) for index, step in enumerate(solution.steps)]
+    whole = _planted(
+        solution, solution.id, closed(solution.texts(), solution.answer), NO_ERROR, None, judged
     )  # fmt: skip
+    if whole.checks[-1]:
+        return whole
+    found = [check for checks in whole.checks for check in checks][-1]
+    return whole.model_copy(update={"checks": (*whole.checks[:-1], (found.model_copy(update={"is_repeated": True}),))})
 
 
 def _planted(
@@ -120,9 +130,10 @@ def _planted(
     judged: Sequence[tuple[int, str | None]],
 ) -> Planted:  # fmt: skip
     """The record; ``judged`` has, for each step up to the error, the step it amounts to and what it claims."""
+    shown = [target for target, _ in judged]
     return Planted(
         id=name, problem=solution.problem, answer=solution.answer, steps=steps, label=label, kind=kind,
-        checks=tuple(_checks(solution, target, claim, index) for index, (target, claim) in enumerate(judged)),
+        checks=tuple(_checks(solution, target, claim, shown[:place]) for place, (target, claim) in enumerate(judged)),
     )  # fmt: skip
 
 
@@ -157,6 +168,8 @@ def _changes(solution: WorkedSolution, index: int, kind: Kind, chance: random.Ra
         value = slip(right, chance) if kind is Kind.ARITHMETIC_SLIP else evaluate(expression, operands)
         if value is None or value == right or (value <= 0 and kind is not Kind.SIGN) or shown(value) is None:
             continue
+        if right.denominator == 1 != value.denominator:
+            continue  # or a fraction would tell of an error
         computation = Computation(expression=expression, operands=operands, sources=sources, result=shown(value) or "")
         yield step.model_copy(update={"computation": computation})
 
@@ -198,6 +211,11 @@ def _variants(
         case Kind.SIGN:
             if expression == "{0} - {1}":
                 yield "{1} - {0}", operands, sources
+        case Kind.SKIPPED_STEP:
+            for place in places:
+                skipped = _only_used_by(solution, index, sources[place])
+                for number, source in chance.sample(skipped, len(skipped)):
+                    yield expression, _with(operands, place, number), _with(sources, place, source)
         case Kind.UNIT:
             for place in places:
                 if sources[place] is None and operands[place] in CONVERSIONS:
@@ -206,9 +224,28 @@ def _variants(
                         yield shorter, operands, sources
 
 
+def _only_used_by(solution: WorkedSolution, index: int, source: int | None) -> list[tuple[str, int]]:
+    """What an earlier step works on, if step ``index`` is the only one that takes its result."""
+    users = [
+        number
+        for number, step in enumerate(solution.steps)
+        for each in (step.computation.sources if step.computation else ())
+        if each == source
+    ]
+    skipped = solution.steps[source].computation if source is not None and source >= 0 else None
+    if skipped is None or users != [index]:
+        return []
+    return [
+        (operand, each) for operand, each in zip(skipped.operands, skipped.sources, strict=True) if each is not None
+    ]
+
+
 def _leaps(solution: WorkedSolution, index: int, chance: random.Random) -> Iterator[WorkedStep]:
     right = exact_number(solution.answer)
-    for value, _ in _quantities(solution, index, chance):
+    quantities = _quantities(solution, index, chance)
+    if chance.random() < STOPPED_SHORT:
+        quantities.sort(key=lambda quantity: quantity[1], reverse=True)
+    for value, _ in quantities:
         if exact_number(value) != right:
             yield WorkedStep(text=chance.choice(LEAPS).format(value), computation=None)
 
@@ -216,6 +253,7 @@ def _leaps(solution: WorkedSolution, index: int, chance: random.Random) -> Itera
 def _propagate(solution: WorkedSolution, index: int, changed: WorkedStep, kind: Kind) -> Planted | None:
     """The solution with a changed step, and what is computed from it; None if that cannot be written."""
     steps = [*solution.steps[:index], changed]
+    skipped: int | None = None
     if changed.computation is None:
         claim = _last_number(changed.text)
         target = max(n for n, step in enumerate(solution.steps) if step.computation is not None)
@@ -227,14 +265,26 @@ def _propagate(solution: WorkedSolution, index: int, changed: WorkedStep, kind: 
             return None
         steps[index] = changed.model_copy(update={"text": _renamed(solution, index, changed.text, {index: claim})})
         steps += later
+        if kind is Kind.SKIPPED_STEP:
+            skipped = _skipped(solution, index, changed.computation)
+            del steps[skipped]
         last = next(step.computation.result for step in reversed(steps) if step.computation is not None)
         answer = last
     if exact_number(answer) == exact_number(solution.answer):
         return None
     texts = closed([written(step) for step in steps], None if changed.computation is None else answer)
-    before = [(number, _result(step)) for number, step in enumerate(solution.steps[:index])]
+    before = [(number, _result(step)) for number, step in enumerate(solution.steps[:index]) if number != skipped]
     name = f"{solution.id}/{kind.value.replace(' ', '-')}"
-    return _planted(solution, name, texts, index, kind, [*before, (target, claim)])
+    return _planted(solution, name, texts, len(before), kind, [*before, (target, claim)])
+
+
+def _skipped(solution: WorkedSolution, index: int, changed: Computation) -> int:
+    """The step whose result a changed one does without."""
+    found = solution.steps[index].computation
+    assert found is not None
+    [source] = [old for old, new in zip(found.sources, changed.sources, strict=True) if old != new]
+    assert source is not None
+    return source
 
 
 def _recomputed(solution: WorkedSolution, index: int, claim: str) -> list[WorkedStep] | None:
@@ -275,30 +325,48 @@ def _renamed(solution: WorkedSolution, index: int, text: str, values: dict[int, 
     return NUMBER.sub(lambda match: changed.get(match[0].replace(",", ""), match[0]), text)
 
 
-def _checks(solution: WorkedSolution, target: int, claim: str | None, index: int) -> tuple[Check, ...]:
-    """How step ``index`` is checked, whose claim is the result of the step ``target``."""
+def _checks(solution: WorkedSolution, target: int, claim: str | None, shown: Sequence[int]) -> tuple[Check, ...]:
+    """How a step is checked whose claim is the result of the step ``target``, behind those that were ``shown``."""
     found = solution.steps[target].computation
     if claim is None or found is None:
         return ()
-    work, given = _work(solution, target, index)
+    work, given = _work(solution, target, shown)
     sentences = [sentence for sentence in SENTENCE_END.split(solution.problem) if given & set(numbers(sentence))]
     return (Check(claim=claim, work=work, sources=tuple(sentences)),)
 
 
-def _work(solution: WorkedSolution, target: int, index: int) -> tuple[str, set[str]]:
-    """How a result is worked out from what is known before step ``index``; and the numbers of the problem in it."""
+def _work(solution: WorkedSolution, target: int, shown: Sequence[int]) -> tuple[str, set[str]]:
+    """How a result is worked out from what was shown before; and the numbers of the problem in it."""
     found = solution.steps[target].computation
     assert found is not None
     parts, given = list[str](), set[str]()
     for operand, source in zip(found.operands, found.sources, strict=True):
-        if source is not None and source >= index:
-            work, more = _work(solution, source, index)
+        if source is not None and source >= 0 and source not in shown:
+            work, more = _work(solution, source, shown)
             parts.append(f"({work})")
             given |= more
         else:
             parts.append(operand)
             given |= {operand} if source == -1 else set()
+    if found.is_in_any_order:
+        parts = [parts[place] for place in _as_told(solution, found)]
     return found.expression.format(*parts), given
+
+
+def _as_told(solution: WorkedSolution, found: Computation) -> list[int]:
+    """The operands' places, in the order of what they stand on: earlier steps, the problem's text, what anybody knows.
+
+    It is not the order in which the step happens to have them: who works it out anew should not be copying.
+    """
+    told = list(map(exact_number, numbers(solution.problem)))
+
+    def order(place: int) -> tuple[int, int]:
+        source, value = found.sources[place], exact_number(found.operands[place])
+        if source is None:
+            return (2, place)
+        return (1, told.index(value)) if source == -1 else (0, source)
+
+    return sorted(range(len(found.operands)), key=order)
 
 
 def numbers(text: str) -> list[str]:
@@ -308,7 +376,7 @@ def numbers(text: str) -> list[str]:
 
 def _quantities(solution: WorkedSolution, index: int, chance: random.Random) -> list[tuple[str, int]]:
     """Numbers that a careless reader could take: the problem's, and the results of earlier steps."""
-    found = [(number, -1) for number in numbers(solution.problem)]
+    found = [(number, -1) for number in numbers(solution.problem) if not re.match(r"0\d", number)]  # of a clock
     for number, step in enumerate(solution.steps[:index]):
         if step.computation is not None:
             found.append((step.computation.result, number))
@@ -324,8 +392,8 @@ def _misread(number: str, chance: random.Random) -> str:
 
 
 def slip(right: Fraction, chance: random.Random) -> Fraction:
-    """A number near the right one."""
-    steps = [1, 2, 10] if abs(right) >= 20 else [1, 2]
+    """A number near the right one, or wrong in a digit further up."""
+    steps = [1, 2, *(10**place for place in (1, 2, 3) if abs(right) >= 2 * 10**place)]
     return right + chance.choice(steps) * chance.choice((-1, 1))
 
 

@@ -73,19 +73,24 @@ def worked_solutions(source: str | None, limit: int | None = None) -> tuple[list
     return found, unusable
 
 
+OFTEN = {Kind.SKIPPED_STEP: 3, Kind.WRONG_OPERAND: 2}
+"""How much more often than others a kind is drawn: solutions that are wrong by their reasoning mostly are so."""
+
+
 def plants(solutions: Iterable[WorkedSolution], seed: int = 0, most: int | None = None) -> Iterator[Planted]:
     """Each solution as it is, and with one error of every kind that it has room for.
 
     Args:
         solutions: right ones.
         seed: of the choices.
-        most: errors per solution, of kinds drawn at random; all kinds without it.
+        most: errors per solution, of kinds drawn at random, some more `OFTEN`; all kinds without it.
     """
     for solution in solutions:
         yield unplanted(solution)
         kinds = list(Kind)
         if most is not None:
-            random.Random(f"{seed}/kinds/{solution.id}").shuffle(kinds)
+            chance = random.Random(f"{seed}/kinds/{solution.id}")
+            kinds.sort(key=lambda kind: chance.random() ** (1 / OFTEN.get(kind, 1)), reverse=True)
         yield from islice(_different(plant(solution, kind, seed) for kind in kinds), most)
 
 

@@ -11,15 +11,17 @@ import re
 from collections.abc import Callable, Sequence
 
 from genprm.records import NO_ERROR, Record, judged_steps
-from rationale_synth.notation import NUMBER, notated, separated
+from rationale_synth.notation import NUMBER, notated, quantities, separated
 from rationale_synth.planted import LEAPS, SENTENCE_END, Check, Kind, Planted
 
 _ANSWER = re.compile(r" The answer is (-?[\d.,]+)\.$")
-_PART_END = re.compile(r"[,;] (?:and |but |then )?| and | but ")
+_PART_END = re.compile(r"; |, (?:and|but) (?=(?:he|she|it|they|there|each)\b)")
+"""Where something is said that can be said by itself: "as many as yellow and purple ones" must not be cut."""
 _FACT = re.compile(r"[^=^*+{}\\\n]*\d[^=^*+{}\\\n]*")
-FACT_WORDS = 4
+FACT_WORDS = range(4, 25)
 _COMMON = re.compile(
-    r"^(?:A|After|All|An|At|Each|Every|He|Her|His|If|In|It|On|One|She|The|Their|There|These|They|This|When)\b"
+    r"^(?:A|After|All|An|As|At|Each|Every|Finally|For|He|Her|His|However|If|In|It|Next|On|One|She|The|Their|Then|There|These"
+    r"|They|This|Today|Tomorrow|When|Yesterday)\b"
 )
 _OPENINGS = (
     "Let's break down the problem step by step.",
@@ -29,11 +31,11 @@ _OPENINGS = (
     "The question is: {question} We work towards it step by step.",
     "To answer the question, we need to follow these steps: First, collect what is given. Second, work out each part. "
     "Third, put the parts together.",
-    "To find out what is asked, we have to do {count} things, one after the other.",
+    "To find out what is asked, we have to do several things, one after the other.",
     "Let's list what we know: 1. {given} 2. {other}",
     "First, we note what the problem tells us. {given} {other} What we want to know is this: {question}",
-    "To solve this problem, we take its sentences one by one. The first one says: {given}",
-    "Let x stand for what is asked for. We look for x.",
+    "To solve this problem, we take its sentences one by one. The first one says: {first}",
+    "Let us give what is asked for a name, and look for its value.",
     "To find out {asked}, we first need to know each amount, and then to put the amounts together.",
     "To answer {asked}, we need to follow these steps: First, find what each part comes to. Second, add or take away "
     "as the problem says.",
@@ -58,7 +60,7 @@ _RESTATEMENTS = (
 )
 _LISTS = ("- {Fact}.\n- {Other}.", "From the problem: {fact}; {other}.")
 """Steps that say again, in part, what the problem says: their numbers are no results, and are not to be worked out."""
-_LETTERS = ("x", "y", "n", "A", "T")
+_LETTERS = ("x", "y", "n", "k", "T", "m", "p", "q")
 _ARITHMETIC = re.compile(r"\d[\d.]*(?: [-+*/] \d[\d.]*)+")
 _COEFFICIENT = r"(?<![\d.])(?<!/ )(\d[\d.]*) \* {0}\b|(?<!/ )\b{0} \* (\d[\d.]*)"
 """What 4x is short for; behind a division it would be divided by as a whole."""
@@ -72,9 +74,9 @@ _EQUATIONS = (
 _FORMULAS = (
     "Let \\({letter}\\) be one of these amounts. Then the one that we need next is \\({formula}\\).",
     "If we call the first of them \\({letter}\\), then according to the problem we have \\({other} = {formula}\\).",
-    "Let {letter} be what we start from. So what we look for can be written as {formula}.",
+    "Let {letter} be what we start from. So what we find next can be written as {formula}.",
     "We can express this relationship with an equation: \\[ {other} = {formula} \\]",
-    "What comes next is \\({formula}\\), where \\({letter}\\) is what the problem gives for it.",
+    "What comes next is \\({formula}\\), where \\({letter}\\) is what we have for it.",
 )
 """Steps with a letter for a number: no part of them is to be worked out."""
 _EXPRESSIONS = (
@@ -105,7 +107,7 @@ _CLOSINGS = (
     "The answer is: $\\boxed{{{}}}$.",
     *LEAPS,
 )
-"""The words of a leap among them: what is wrong with it must not be its words."""
+"""Of a right answer, and of a leap."""
 MERGED = 0.35
 """How often a step swallows the next one."""
 OPENED, INTERRUPTED = 0.6, 0.25
@@ -139,13 +141,17 @@ def voiced(planted: Planted, seed: int = 0) -> Planted:
     """
     chance = random.Random(f"{seed}/voice/{planted.id}")
     checks = [*planted.checks, *[()] * (len(planted.steps) - len(planted.checks))]
+    steps = list(planted.steps)
+    if planted.is_leap:  # what is wrong with it must not be its words
+        steps[planted.label] = chance.choice(_CLOSINGS).format(checks[planted.label][0].claim)
     told = [
-        _Told(text=text, checks=each, wrong=index == planted.label)
-        for index, (text, each) in enumerate(zip(planted.steps, checks, strict=True))
+        _Told(text=text + "." * text[-1:].isalnum(), checks=each, wrong=index == planted.label)
+        for index, (text, each) in enumerate(zip(steps, checks, strict=True))
     ]
-    money = "$" if "$" in planted.problem or "dollar" in planted.problem else ""
-    told = _closed(_merged([_said_again(step, chance) for step in told], chance), money, chance)
-    told = [step.model_copy(update={"text": notated(step.text, money, chance)}) for step in told]
+    known = quantities(planted.problem)
+    told = _merged([_said_again(step, chance) for step in told], chance)
+    told = [step.model_copy(update={"text": notated(step.text, known, chance)}) for step in told]
+    told = _closed(told, known.priced, chance)
     told = _headed(_talked(told, planted, chance), chance)
     if chance.random() < SEPARATED:
         told = [step.model_copy(update={"text": separated(step.text)}) for step in told]
@@ -160,10 +166,12 @@ def voiced(planted: Planted, seed: int = 0) -> Planted:
 
 
 def _said_again(step: _Told, chance: random.Random) -> _Told:
-    """A step that may end with its result."""
-    if not step.checks or _ANSWER.search(step.text) or chance.random() > SAID_AGAIN:
+    """A step that may end with its result, if that is what its equation comes to."""
+    claim = step.checks[-1].claim if step.checks else ""
+    results = re.findall(r"= (-?[\d.]*\d)", step.text)
+    if results[-1:] != [claim] or _ANSWER.search(step.text) or chance.random() > SAID_AGAIN:
         return step
-    return step.model_copy(update={"text": f"{step.text} {chance.choice(_AGAIN).format(step.checks[-1].claim)}"})
+    return step.model_copy(update={"text": f"{step.text} {chance.choice(_AGAIN).format(claim)}"})
 
 
 def _merged(told: list[_Told], chance: random.Random) -> list[_Told]:
@@ -181,8 +189,11 @@ def _merged(told: list[_Told], chance: random.Random) -> list[_Told]:
 
 def _talked(told: list[_Told], planted: Planted, chance: random.Random) -> list[_Told]:
     """With steps in between, and at the beginning, that say what is given or what comes next."""
-    *given, question = SENTENCE_END.split(planted.problem)
+    sentences = SENTENCE_END.split(planted.problem)
+    question = next((each for each in reversed(sentences) if each.endswith("?")), sentences[-1])
+    given = [each for each in sentences if each != question] or [question]
     facts = _facts(given)
+    letters = _unused(planted, chance)
     talked: list[_Told] = []
     for step in told:
         found = [check.claim for before in talked for check in before.checks]
@@ -193,18 +204,17 @@ def _talked(told: list[_Told], planted: Planted, chance: random.Random) -> list[
         elif found and not is_wrong and chance.random() < INTERRUPTED:
             words = chance.choice(_INTERLUDES)
         if words is not None:
-            one, other = (chance.choice(given or [question]) for _ in range(2))
-            count = len(told)
-            found = found[-1:] or [""]
-            asked = question[:1].lower() + question[1:].rstrip("?")
-            text = words.format(given=one, other=other, question=question, asked=asked, found=found[0], count=count)
+            text = words.format(
+                given=chance.choice(given), other=chance.choice(given), first=sentences[0], question=question,
+                asked=question[:1].lower() + question[1:].rstrip("?"), found=found[-1] if found else "",
+            )  # fmt: skip
             step = _before(step, text, talked, chance)
         if facts and not is_wrong and chance.random() < RESTATED:
             ways = _RESTATEMENTS if len(facts) < 2 else _RESTATEMENTS + _LISTS
             talked.append(_Told(text=_restated(chance.choice(ways), facts, chance)))
         is_set_up_rightly = not step.wrong or planted.kind is Kind.ARITHMETIC_SLIP
-        if is_set_up_rightly and not is_wrong and chance.random() < SET_UP:
-            text = _set_up(step, chance)
+        if is_set_up_rightly and not is_wrong and chance.random() < SET_UP and len(letters) > 1:
+            text = _set_up(step, letters, chance)
             step = _before(step, text, talked, chance) if text else step
         if facts and chance.random() < BEGUN:
             said = "{Fact}." if len(facts) < 2 else chance.choice(("{Fact}.", "{Fact}. {Other}."))
@@ -224,7 +234,14 @@ def _before(step: _Told, text: str, talked: list[_Told], chance: random.Random) 
 def _facts(sentences: Sequence[str]) -> list[str]:
     """The parts of a problem's sentences that give a number in words, not in a formula."""
     parts = [part.strip(" .!?") for sentence in sentences for part in _PART_END.split(sentence)]
-    return [part for part in parts if _FACT.fullmatch(part) and len(part.split()) >= FACT_WORDS]
+    return [part for part in parts if _FACT.fullmatch(part) and len(part.split()) in FACT_WORDS]
+
+
+def _unused(planted: Planted, chance: random.Random) -> list[str]:
+    """Letters that have no meaning in the solution yet, in any order."""
+    text = " ".join((planted.problem, *planted.steps))
+    free = [letter for letter in _LETTERS if not re.search(rf"(?<![A-Za-z]){letter}(?![A-Za-z])", text)]
+    return chance.sample(free, len(free))
 
 
 def _restated(words: str, facts: Sequence[str], chance: random.Random) -> str:
@@ -233,13 +250,13 @@ def _restated(words: str, facts: Sequence[str], chance: random.Random) -> str:
     return words.format(fact=fact, other=other, Fact=_begun(fact), Other=_begun(other))
 
 
-def _set_up(step: _Told, chance: random.Random) -> str:
-    """Words that set up what a step works out, where that is plain arithmetic; else none."""
-    work = step.checks[0].work if step.checks else ""
+def _set_up(step: _Told, letters: list[str], chance: random.Random) -> str:
+    """Words that set up what a step works out, where that is plain arithmetic; else none. Letters used are taken."""
+    work = step.checks[0].work if step.checks and not step.checks[0].is_repeated else ""
     if not _ARITHMETIC.fullmatch(work):
         return ""
     words = chance.choice(chance.choice((_EQUATIONS, _FORMULAS, _EXPRESSIONS)))
-    letter, other = chance.sample(_LETTERS, 2)
+    letter, other = letters.pop(), letters.pop()
     formula = _formula(work, letter, chance)
     work = work.replace("*", chance.choice("*×"))
     return words.format(letter=letter, other=other, work=work, formula=formula)
@@ -256,13 +273,14 @@ def _begun(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _closed(told: list[_Told], money: str, chance: random.Random) -> list[_Told]:
+def _closed(told: list[_Told], priced: set[str], chance: random.Random) -> list[_Told]:
     """The answer in other words, sometimes as a step of its own."""
     last = told[-1]
     answer = _ANSWER.search(last.text)
     if answer is None or chance.random() < 0.3:
         return told
-    closing = chance.choice(_CLOSINGS).format(chance.choice(("", money)) + answer[1])
+    money = "$" if answer[1] in priced and chance.random() < 0.5 else ""
+    closing = chance.choice(_CLOSINGS).format(money + answer[1])
     body = last.text[: answer.start()]
     if chance.random() < APART:
         checks = [check for step in told for check in step.checks]

@@ -18,6 +18,8 @@ from genprm.records import Record
 _MARK = re.compile(r"<<([^<>=]+)=([^<>=]+)>>")
 NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3}(?!\d))*(?:\.\d+)?")
 """A number in a text, with its thousands separators, and without a comma behind it."""
+_CLAIM = re.compile(r"[\w)]\s*=\s*\$?-?\d")
+"""An equation, which a line without a mark would not be checked for."""
 _END = re.compile(r"\n?####.*", re.DOTALL)
 _OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 DECIMALS = 4
@@ -35,6 +37,12 @@ class Computation(Record):
     sources: tuple[int | None, ...]
     """For each operand the earlier step whose result it is, -1 for the problem's text, None for a constant."""
     result: str
+
+    @property
+    def is_in_any_order(self) -> bool:
+        """Whether it is a sum or a product of all its operands."""
+        places = [f"{{{place}}}" for place in range(len(self.operands))]
+        return self.expression in (" + ".join(places), " * ".join(places))
 
 
 class WorkedStep(Record):
@@ -116,7 +124,7 @@ def _step(line: str, given: set[Fraction], results: dict[int, Fraction]) -> Work
     if "{" in line or "}" in line or len(marks) > 1:
         return None
     if not marks:
-        return WorkedStep(text=line, computation=None)
+        return None if _CLAIM.search(line) else WorkedStep(text=line, computation=None)
     formula, stated = (part.strip() for part in marks[0])
     if len(formula) > FORMULA_CHARS:
         return None

@@ -178,11 +178,11 @@ NUMBER_THEORY = (
         ),
         {"who": PEOPLE, "n": range(126, 625)},
         (
-            FamilyStep("There are more factors 2 than factors 5, so we count the factors 5."),
+            FamilyStep("Among the factors there are more twos than fives, so we count the fives."),
             FamilyStep("{work} = {f} numbers up to {n} are multiples of 5.", "f", "n // 5", (
                 Wrong(OPERAND, "n // 10"), Wrong(OPERAND, "n // 2"), Wrong(CASE, "n // 5 - 1"),
             )),
-            FamilyStep("{work} = {s} of them have a second factor 5.", "s", "n // 25", (
+            FamilyStep("{work} = {s} of them have a second five.", "s", "n // 25", (
                 Wrong(OPERAND, "n // 10"), Wrong(OPERAND, "n // 50"), Wrong(OPERATION, "f - 5"),
             )),
             FamilyStep("{work} = {t} of them have a third one.", "t", "n // 125", (

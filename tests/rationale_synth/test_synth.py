@@ -121,8 +121,12 @@ def test_a_planted_error_is_the_first_and_the_only_one(planted: Planted):
     if planted.kind is None:
         assert planted == right
         return
-    assert planted.steps[: planted.label] == right.steps[: planted.label]
-    assert planted.steps[planted.label] != right.steps[planted.label]
+    before = list(right.steps)
+    if planted.kind is Kind.SKIPPED_STEP:
+        [skipped] = {*before[: planted.label + 1]} - {*planted.steps}
+        before.remove(skipped)
+    assert list(planted.steps[: planted.label]) == before[: planted.label]
+    assert planted.steps[planted.label] != before[planted.label]
     assert proves(planted)
     assert not planted.steps[-1].endswith(f"The answer is {right.answer}.")
 
@@ -163,7 +167,7 @@ def test_facts_are_said_again():
     problem = (
         "He buys 12 pens, and she has 3.50 dollars and two cats. 4 + x = 9. A pen costs $2. How much do 31 pens cost?"
     )
-    facts = ("he buys 12 pens", "she has 3.50 dollars", "a pen costs $2")
+    facts = ("he buys 12 pens", "she has 3.50 dollars and two cats", "a pen costs $2")
     planted = chosen(None).model_copy(update={"problem": problem})
     own = begun = 0
     for seed in range(40):
@@ -181,7 +185,7 @@ SOLVED = r"\d\)? = \W*\d"
 
 def test_an_equation_is_set_up_before_it_is_solved():
     """Nothing is worked out where a letter has no value yet; its numbers are known."""
-    set_up = _told_like(r"\b[xynAT] = \d[^=]*\d\W*$|= [xynAT] ")
+    set_up = _told_like(r"\b[xynkTmpq] = \d[^=]*\d\W*$|= [xynkTmpq] ")
     apart = [step for _, step, checks in set_up if not checks]
     assert len(apart) > 10
     assert not any(re.search(SOLVED, step) for step in apart)
@@ -191,12 +195,12 @@ def test_an_equation_is_set_up_before_it_is_solved():
 
 def test_what_has_a_letter_or_comes_to_no_result_is_not_worked_out():
     set_up = _told_like(
-        r"\d[xynAT]\b|[-+*/] [xynAT]\b|\b[xynAT] [-+*/]|calculate [\d.]+ [-+*/×]|expression \\\[ [\d.]+ "
+        r"\d[xynkTmpq]\b|[-+*/] [xynkTmpq]\b|\b[xynkTmpq] [-+*/]|calculate [\d.]+ [-+*/×]|expression \\\[ [\d.]+ "
     )
     apart = [step for _, step, checks in set_up if not checks]
-    assert len(apart) > 20
+    assert len(apart) > 15
     assert not any(re.search(SOLVED, step) for step in apart)
-    assert len([step for step in apart if re.search(r"\d[xynAT]\b", step)]) > 3
+    assert len([step for step in apart if re.search(r"\d[xynkTmpq]\b", step)]) > 3
 
 
 def _told_like(pattern: str) -> list[tuple[Planted, str, tuple[Check, ...]]]:
@@ -223,8 +227,9 @@ def test_what_is_divided_by_a_letter_has_no_coefficient():
         checks=((Check(claim="21", work="6 / 2 * 7"),),),
     )  # fmt: skip
     steps = [step for seed in range(600) for step in voiced(worked, seed).steps]
-    assert {"6 / 2 * x", "6 / x * 7"} <= {found for step in steps for found in re.findall(r"6 / .(?: \* .)?", step)}
-    assert [step for step in steps if re.search(r"/ [\d.]+[xynAT]\b", step)] == []
+    found = {re.sub("[xynkTmpq]", "x", each) for step in steps for each in re.findall(r"6 / .(?: \* .)?", step)}
+    assert {"6 / 2 * x", "6 / x * 7"} <= found
+    assert [step for step in steps if re.search(r"/ [\d.]+[xynkTmpq]\b", step)] == []
 
 
 @pytest.mark.parametrize(
@@ -286,7 +291,7 @@ def test_other_words_claim_nothing_else(planted: Planted):
         plain = told.replace("\\times", "*").replace("\\div", "/").replace("×", "*").replace("÷", "/")
         plain = re.sub(r"\\frac{([^{}]+)}{([^{}]+)}", r"\1 / \2", plain)
         plain = re.sub(r" \\text{( [a-z]+)}", r"\1", plain)
-        plain = re.sub(r"\$|(?<=\d),(?=\d{3})| [a-z]{3,}s(?= [-+*/=] )", "", plain)
+        plain = re.sub(r"\$|(?<=\d),(?=\d{3})| [a-z]{3,}s(?=\)* [-+*/=] |\)*/)", "", plain)
         plain = re.sub(r"(?<=\d)\.00?\b|(?<=\.\d)0\b", "", plain)
         plain = re.sub(r"\(([\d.]+/[\d.]+)\)", r"\1", plain)
         plain = re.sub(r"(?<=[\d)])/(?=[\d(])", " / ", plain)
