@@ -1,7 +1,7 @@
 """The papers' claim at our size: does a verifier that reasons and runs code need less data than one that does not?
 
     python -m experiments.small_scale DATA -o RUN [--sizes 90 280] [--rows 100] [--votes 8] [--vllm PYTHON] \
-      [--base MODEL] [--gsm8k 900] [--families 245]
+      [--base MODEL] [--gsm8k 600] [--families 147]
 
 The same base, SmolLM2-135M-Instruct if none is named, and the same solutions, those of `experiments.embedded`: all of
 them, where RUN's own adapters are measured, and fewer. At each size there are three verifiers: generative with code,

@@ -114,7 +114,7 @@ OPENED, INTERRUPTED = 0.6, 0.25
 """How often something is said before the first step, and before each later one."""
 JOINED = 0.4
 """How often that is no step of its own, but the beginning of the next one."""
-RESTATED, BEGUN, SET_UP = 0.3, 0.4, 0.3
+RESTATED, BEGUN, SET_UP = 0.2, 0.25, 0.25
 """How often a fact is said again before a step, and at the beginning of one; and how often a step sets up the next."""
 APART = 0.6
 """How often the answer, if it is said in other words, is a step of its own: language models mostly do so."""
