@@ -26,7 +26,7 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for what co
 Records = Annotated[
     str, typer.Argument(metavar="DATA", help="Training records: a file, or the folder that genprm synth wrote.")
 ]
-Dev = Annotated[str | None, typer.Option(help="Rows to measure on, on the way.")]
+Dev = Annotated[str | None, typer.Option(help="Data of the same kind to measure on, on the way.")]
 Base = Annotated[str, typer.Option(help="Hub id or folder of the model to train. Default: the embedded one.")]
 Start = Annotated[str | None, typer.Option(help="Folder of an adapter to go on from; its rank is its own.")]
 Rate = Annotated[float | None, typer.Option("--learning-rate", help="Of AdamW.")]

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,6 +57,11 @@ def _is_whole(checkpoint: Path) -> bool:
 def process() -> int:
     """Which of a run's processes this is; torch's launchers number them from 0."""
     return int(os.environ.get("RANK", "0"))
+
+
+def on_first(say: Callable[[str], None]) -> Callable[[str], None]:
+    """To say something once, and not in every process."""
+    return say if process() == 0 else lambda _: None
 
 
 def processes() -> int:

@@ -29,7 +29,7 @@ from genprm.tasks import map_unordered
 from genprm.train.base import Base, load_for_training, open_base, save_adapter, started
 from genprm.train.card import model_card
 from genprm.train.data import data_file
-from genprm.train.folder import TrainFolder, fingerprint, open_train_folder, process, processes
+from genprm.train.folder import TrainFolder, fingerprint, on_first, open_train_folder, process, processes
 from genprm.train.options import GRPOOptions, Machine
 from genprm.train.recipes import WINDOW, GRPORecipe
 from genprm.train.record import read_records
@@ -104,7 +104,7 @@ def train_grpo(
         ConfigError: a library is missing.
         SandboxError: no code can be run.
     """
-    machine = machine or Machine()
+    machine, say = machine or Machine(), on_first(say)
     if machine.compile:
         raise ConfigError("--compile goes with sft and discriminative only")
     micro_batches = _micro_batches(options.recipe, machine)

@@ -14,7 +14,7 @@ from genprm.train.base import Base, load_for_training, open_base, save_adapter, 
 from genprm.train.card import Measured, figures, model_card
 from genprm.train.compiled import compile_layers, require_compiler
 from genprm.train.data import TrainingData, data_file, fitting
-from genprm.train.folder import TrainFolder, fingerprint, open_train_folder, processes
+from genprm.train.folder import TrainFolder, fingerprint, on_first, open_train_folder, processes
 from genprm.train.options import Machine, TrainOptions
 from genprm.train.recipes import Recipe, Schedule
 from genprm.train.tokens import IGNORED
@@ -55,7 +55,7 @@ def train(
         ModelError: the base model cannot be had, or does not fit the memory.
         ConfigError: a library is missing, or options contradict each other.
     """
-    machine = machine or Machine()
+    machine, say = machine or Machine(), on_first(say)
     if options.patience and not dev:
         raise ConfigError("--patience needs --dev, the rows to watch")
     if options.packing and options.task.has_head:

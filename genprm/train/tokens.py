@@ -58,7 +58,6 @@ def pieces(
     """
     chat = [turn.model_dump() for turn in messages]
     whole = render_whole_chat(tokenizer, chat)
-    end_of_turn = tokenizer.eos_token
     at = 0
     for index, turn in enumerate(messages):
         if turn.role != ASSISTANT:
@@ -71,7 +70,9 @@ def pieces(
         yield whole[at : len(opening)], False
         own = list(_own(turn, [(place.start, place.end) for place in masked if place.message == index]))
         at = len(opening) + len(turn.content)
-        if own[-1][1] and end_of_turn and whole.startswith(end_of_turn, at):
+        # Not always what the tokenizer calls the end of a text: Gemma ends its turns with a token of their own.
+        end_of_turn = next((token for token in tokenizer.all_special_tokens if whole.startswith(token, at)), "")
+        if own[-1][1] and end_of_turn:
             own[-1] = (own[-1][0] + end_of_turn, True)
             at += len(end_of_turn)
         yield from own

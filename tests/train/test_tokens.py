@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -71,6 +72,12 @@ def test_token_by_token(tokenizer: Any):
         ("\n", False), ("[", False), ("out", False), ("]", False), ("\n", False),
         ("Yes", True), ("<|im_end|>", True), ("\n", False),
     ]  # fmt: skip
+
+
+def test_a_turn_s_end_need_not_be_a_text_s(tokenizer: Any):
+    gemma = deepcopy(tokenizer)
+    gemma.eos_token = "<|endoftext|>"
+    assert targets(gemma, conversation("2 + 2?", "It is 4."))[-1] == "It is 4.<|im_end|>"
 
 
 def test_a_turn_that_the_verifier_ends_does_not_teach_the_end(tokenizer: Any):
