@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from genprm.budget import Budget
 from genprm.errors import ModelUnavailableError
 from genprm.models.base import HEARD, Completion, Heard, Message, ModelBackend, Sampling
-from genprm.records import ParseStatus, Segment, Usage
+from genprm.records import ParseStatus, Segment, Usage, as_text
 from genprm.sigmoid import sigmoid
 from sandbox import RunResult, SandboxTimeoutError, Session
 
@@ -216,7 +216,7 @@ class Chain:
         self._calls += 1
         self._prompt_tokens += completion.prompt_tokens
         self._completion_tokens += completion.completion_tokens
-        return completion
+        return completion.model_copy(update={"text": as_text(completion.text)})
 
     def _next_sampling(self) -> Sampling:
         # A seed per call, from what the call is about and not from when it happens: reruns draw the same.

@@ -27,7 +27,6 @@ class Policy:
         self.model = model
         self.completions = 0
         """Completions drawn so far."""
-        self.tokens = 0
         """Tokens written so far."""
         self._sampling = sampling
         self._slots = PrioritySlots(model.concurrency)
@@ -71,6 +70,5 @@ class Policy:
             except TimeoutError as error:
                 raise ModelError(f"{self.model.name}: no answer within {CALL_SECONDS:.0f} s") from error
         self.completions += n
-        self.tokens += sum(completion.completion_tokens for completion in done)
         # What a policy writes becomes a solution, which may not hold everything that a model can write.
         return [completion.model_copy(update={"text": as_text(completion.text)}) for completion in done]

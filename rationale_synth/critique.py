@@ -15,7 +15,7 @@ from genprm.chain import Chain
 from genprm.models.base import FinishReason, Message
 from genprm.records import NO_ERROR, Record, Segment, SegmentKind
 from genprm.styles.execution import OutputFormat, format_output
-from genprm.styles.genprm import CODE_END, CODE_OUTPUT, FENCE, PYTHON
+from genprm.styles.genprm import CODE_END, CODE_OUTPUT, FENCE
 from rationale_synth.consensus import Reason
 from sandbox import RunResult
 
@@ -45,6 +45,7 @@ MARK = "[Code Output]"
 _SECTION = re.compile(r"(?m)^### Paragraph (\d{1,4})\b[^\n]*$")
 _PART = re.compile(r"<(analyze|verify)>\s*(.*?)\s*</\1>", re.DOTALL)
 _BOX = re.compile(r"\\boxed\{\s*(-?\d{1,4})\s*\}")
+_PYTHON = re.compile(re.escape(FENCE) + r"python[ \t]*\n")
 _OPEN = re.compile(r"<(?:analyze|verify)>")
 
 
@@ -98,11 +99,12 @@ async def write_critique(chain: Chain, problem: str, steps: Sequence[str]) -> Cr
         if written.finish_reason is FinishReason.LENGTH or block is None:
             break
         text += CODE_END
-        if not block.startswith("python"):
+        opened = _PYTHON.match(FENCE + block)
+        if opened is None:
             continue
         if len(outputs) >= budget.runs * len(steps):
             break
-        run = await chain.run(block.removeprefix("python").strip())
+        run = await chain.run((FENCE + block)[opened.end() :].strip())
         shown = format_output(run, OutputFormat.REFERENCE, budget.output_chars)
         spliced = CODE_OUTPUT.format(output=shown)
         outputs.append(Output(start=len(text), end=len(text) + len(spliced), shown=shown, run=run))
@@ -182,8 +184,8 @@ def _segments(critique: Critique, start: int, end: int) -> tuple[Segment, ...]:
 
 def _argument_and_code(text: str) -> list[Segment]:
     """Text between two outputs: it may end in a block of code that was run."""
-    argument, fence, block = text.removesuffix(CODE_END).rpartition(PYTHON)
-    if not fence or not text.endswith(CODE_END):
-        argument, block = text, ""
+    argument, block = text, ""
+    if text.endswith(CODE_END) and (opened := [*_PYTHON.finditer(text)]):
+        argument, block = text[: opened[-1].start()], text[opened[-1].end() :].removesuffix(CODE_END)
     kinds = ((SegmentKind.ANALYSIS, argument), (SegmentKind.CODE, block))
     return [Segment(kind=kind, text=part.strip()) for kind, part in kinds if part.strip()]

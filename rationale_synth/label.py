@@ -113,20 +113,20 @@ class _Work:
         if not await self._checker.can_compare(self._problem.answer):
             return self._record(Outcome.BAD_ANSWER)
         samples = await self._sampler.sample(self._problem, self._index, options.samples, options.max_samples)
-        right = sum(bool(sample.right) for sample in samples)
-        found: dict[str, Any] = {
-            "pass_rate": StepValue(right=right, rollouts=len(samples), value=right / len(samples)),
-            "uncomparable": sum(sample.right is None for sample in samples),
-            "cut_off": sum(sample.cut_off for sample in samples),
-        }
-        kinds = {bool(sample.right) for sample in samples if not sample.cut_off}
+        uncomparable = sum(sample.right is None for sample in samples)
+        found: dict[str, Any] = {"uncomparable": uncomparable, "cut_off": sum(sample.cut_off for sample in samples)}
+        if uncomparable == len(samples):
+            return self._record(Outcome.FAILED, error="no sample's answer could be compared in time", **found)
+        pass_rate = Tally.known(sum(sample.right is True for sample in samples), len(samples) - uncomparable)
+        found["pass_rate"] = StepValue(right=pass_rate.right, rollouts=pass_rate.drawn, value=pass_rate.value)
+        kinds = {sample.right for sample in samples if sample.is_usable}
         if len(kinds) < 2:  # those that were cut off are none that could be labelled
             return self._record(Outcome.ALL_RIGHT if kinds == {True} else Outcome.ALL_WRONG, **found)
         drafts, found["unsplittable"] = await self._sampler.cut(self._problem, self._index, samples, options.solutions)
         if not drafts:
             return self._record(Outcome.NO_STEPS, **found)
-        found["planned"] = options.rollouts or rollouts_by_pass_rate(right / len(samples))
-        start = Tally.known(right, len(samples))
+        found["planned"] = options.rollouts or rollouts_by_pass_rate(pass_rate.value or 0.0)
+        start = pass_rate
         if options.rule.compares:
             prefix = forced_start(options.segmentation)
             start = await self._estimator.start(self._problem, self._index, prefix, found["planned"])

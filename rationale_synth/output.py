@@ -44,6 +44,7 @@ def write_rows(folder: Path, name: str, kind: type[Record], rows: Iterable[Recor
             writer.write_batch(RecordBatch.from_pylist(shown, schema=schema))
             yield from (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in shown)
             count += len(batch)
+        writer.close()  # here, so that a disk that is full at its end leaves neither file
 
     try:
         with ParquetWriter(staged, schema) as writer:

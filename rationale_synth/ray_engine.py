@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from pydantic import Field
 
 from genprm.answers import AnswerChecker
-from genprm.errors import ConfigError
+from genprm.errors import ConfigError, GenprmError, ModelUnavailableError
 from genprm.options import ModelOptions, open_sandbox
 from genprm.policy import Policy
 from genprm.records import Problem, Record
@@ -27,6 +27,7 @@ from rationale_synth.policy import PolicySpec
 from rationale_synth.records import LabelledSolution, ProblemRecord
 from rationale_synth.run_folder import RunFolder
 from rationale_synth.synthesize import Synthesizer, SynthOptions, SynthRecord
+from sandbox import SandboxError
 
 BATCH = 16
 """Rows that an actor works on at once; what a dying node takes along."""
@@ -67,7 +68,7 @@ class LabelWorker:
     async def open(self) -> None:
         """Open the policy."""
         self._policy = Policy(await self._spec.open(), self._options.sampling)
-        self._checker = AnswerChecker()
+        self._checker = AnswerChecker(1)  # on each machine there are as many actors as it has cores
 
     async def work(self, index: int, row: Problem) -> ProblemRecord:
         """See `label_problem`."""
@@ -107,14 +108,26 @@ class Actor(Generic[Row, Found]):
         self._call(worker.open())
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        """Take columns ``index`` and ``row``, give columns ``index`` and ``record``; both contents are JSON."""
+        """Take columns ``index`` and ``row``, give columns ``index``, ``record``, and ``error`` in place of that.
+
+        Rows and records are JSON. What ended with an error comes last, so that the rest of the batch is written down.
+        """
         indices = [int(index) for index in batch["index"]]
         rows = [self._worker.row.model_validate_json(text) for text in batch["row"]]
-        records = self._call(self._work(indices, rows))
-        return {"index": indices, "record": [record.model_dump_json() for record in records]}
+        found = zip(indices, self._call(self._work(indices, rows)), strict=True)
+        done = sorted(found, key=lambda one: isinstance(one[1], BaseException))
+        return {
+            "index": [index for index, _ in done],
+            "record": ["" if isinstance(one, BaseException) else one.model_dump_json() for _, one in done],
+            "error": [str(one) if isinstance(one, BaseException) else "" for _, one in done],
+        }
 
-    async def _work(self, indices: list[int], rows: list[Row]) -> list[Found]:
-        return list(await asyncio.gather(*map(self._worker.work, indices, rows)))
+    async def _work(self, indices: list[int], rows: list[Row]) -> list[Found | BaseException]:
+        found = await asyncio.gather(*map(self._worker.work, indices, rows), return_exceptions=True)
+        for one in found:
+            if isinstance(one, BaseException) and not isinstance(one, GenprmError | SandboxError):
+                raise one
+        return found
 
     def _call(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
@@ -131,6 +144,7 @@ def run_on_ray(run: RunFolder, worker: Worker[Row, Found], cluster: Cluster, pro
 
     Raises:
         ConfigError: Ray is not installed, or no cluster answers.
+        ModelUnavailableError: there is no model any more, or no sandbox.
         OutputError: the folder cannot be written any more. What is in it stays good.
     """
     try:
@@ -153,6 +167,8 @@ def run_on_ray(run: RunFolder, worker: Worker[Row, Found], cluster: Cluster, pro
             Actor, fn_constructor_args=(worker,), batch_size=BATCH, concurrency=cluster.actors, num_cpus=1
         )
         for row in done.iter_rows():
+            if row["error"]:
+                raise ModelUnavailableError(row["error"])
             record = worker.found.model_validate_json(row["record"])
             run.add(int(row["index"]), record, failed=progress.add(record))
     finally:

@@ -81,7 +81,7 @@ class ProblemRecord(Record):
     """K: the rollouts that a fixed-K run draws from each prefix."""
     solutions: tuple[SampledSolution, ...] = ()
     uncomparable: int = 0
-    """Answers that could not be compared with the gold one in time; they count as wrong."""
+    """Answers that could not be compared with the gold one in time; they are neither right nor wrong."""
     cut_off: int = 0
     """Samples and rollouts that the limit of tokens ended. They are as right as what they came to; no such sample is
     labelled, since its last step may be half a one."""

@@ -80,7 +80,9 @@ class Estimator:
         Raises:
             ModelError: the model failed.
         """
-        return Tally.known(await self._draw(problem, (index, -1, 0), prefix, 0, planned), planned)
+        return Tally(right=0, drawn=0, planned=planned).with_more(
+            await self._draw(problem, (index, -1, 0), prefix, 0, planned), planned
+        )
 
     async def values(
         self,
@@ -109,23 +111,23 @@ class Estimator:
         """
         tallies = [start, *(Tally(right=0, drawn=0, planned=planned) for _ in pieces[1:]), Tally.known(int(correct), 1)]
         prefixes = ["".join(pieces[:steps]) for steps in range(len(pieces) + 1)]
+        drawn = [0] * len(prefixes)
         while wave := next_wave(self._rule, self._settling, tallies):
             places = sorted(wave, reverse=True)  # the longest prefix first
-            rights = await gather_all(
-                self._draw(problem, (*place, -steps), prefixes[steps], tallies[steps].drawn, wave[steps])
-                for steps in places
+            found = await gather_all(
+                self._draw(problem, (*place, -steps), prefixes[steps], drawn[steps], wave[steps]) for steps in places
             )
-            for steps, right in zip(places, rights, strict=True):
-                tally = tallies[steps]
-                tallies[steps] = Tally(right=tally.right + right, drawn=tally.drawn + wave[steps], planned=planned)
+            for steps, more in zip(places, found, strict=True):
+                drawn[steps] += wave[steps]
+                tallies[steps] = tallies[steps].with_more(more, wave[steps])
         known = len(pieces)
         return tuple(
             StepValue(right=tally.right, rollouts=tally.drawn if steps < known else 0, value=tally.value)
             for steps, tally in enumerate(tallies[1:], 1)
         )
 
-    async def _draw(self, problem: Problem, place: tuple[int, ...], prefix: str, first: int, n: int) -> int:
-        """Draw ``n`` completions of a prefix; returns how many were right."""
+    async def _draw(self, problem: Problem, place: tuple[int, ...], prefix: str, first: int, n: int) -> tuple[int, int]:
+        """Draw ``n`` completions of a prefix; returns how many were right, and how many could be compared."""
         key = "/".join(map(str, place[1:]))
 
         async def call() -> dict[str, int]:
@@ -151,4 +153,4 @@ class Estimator:
         self.cost += Cost(
             rollouts=n, prompt_tokens=outcome["prompt_tokens"], completion_tokens=outcome["completion_tokens"]
         )
-        return int(outcome["right"])
+        return outcome["right"], n - outcome["uncomparable"]

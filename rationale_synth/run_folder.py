@@ -141,8 +141,15 @@ class RunFolder:
         self._missing[shard].discard(index)
         if failed:
             self._failed.add(index)
-        if not self._missing[shard] and not self._failed.intersection(self._rows_of(shard)):
+        if self._missing[shard]:
+            return
+        if not self._failed.intersection(self._rows_of(shard)):
             self._complete(shard)
+        else:  # the next process takes it up again; of a million rows there may be thousands such
+            with _writing(self.path):
+                file = self._journals.pop(shard)
+                os.fsync(file.fileno())
+                file.close()
 
     def records(self) -> Iterator[tuple[int, bytes]]:
         """Every record there is, as JSON, in the order of the input."""

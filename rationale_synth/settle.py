@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from genprm.errors import ModelError
 from genprm.records import Record
 from rationale_synth.labels import Rule
 
@@ -72,6 +73,21 @@ class Tally(Record):
         """A count that is final."""
         return cls(right=right, drawn=drawn, planned=drawn)
 
+    def with_more(self, found: tuple[int, int], drawn: int) -> Tally:
+        """With further rollouts. Those whose answer could not be compared are neither right nor wrong, and not planned.
+
+        Args:
+            found: how many were right, and how many could be compared.
+            drawn: how many there were.
+
+        Raises:
+            ModelError: none of all that are planned could be compared.
+        """
+        right, compared = found
+        if (planned := self.planned - (drawn - compared)) < 1:
+            raise ModelError("no completion of a prefix came to an answer that could be compared in time")
+        return Tally(right=self.right + right, drawn=self.drawn + compared, planned=planned)
+
     @property
     def value(self) -> float | None:
         """The MC value, None without a rollout."""
@@ -88,13 +104,15 @@ def next_wave(rule: Rule, settling: Settling | None, tallies: Sequence[Tally]) -
 
     Args:
         rule: whose labels are to be settled.
-        settling: how surely; None draws all that are planned, step by step, up to the first value of 0.
+        settling: how surely; None draws all that are planned: step by step where nothing matters behind a value of 0.
         tallies: of the prefixes of 0 .. T steps. The first, and the last, may be known beforehand.
     """
     left = {steps: tally.planned - tally.drawn for steps, tally in enumerate(tallies) if not tally.complete}
     if settling is None:
+        if not rule.absorbing:
+            return left
         steps = min(left, default=0)
-        lost = rule.absorbing and any(tally.right == 0 for tally in tallies[1:steps])
+        lost = any(tally.right == 0 for tally in tallies[1:steps])
         return {} if lost or not left else {steps: left[steps]}
     first = {steps for steps in left if not tallies[steps].drawn}
     return {steps: min(settling.wave, left[steps]) for steps in first or open_prefixes(rule, settling, tallies)}
@@ -114,7 +132,7 @@ def open_prefixes(rule: Rule, settling: Settling, tallies: Sequence[Tally]) -> s
         alive = any(tally.right for tally in tallies[index + 1 :])
         chance = chance_settled(rule, before, after, settling.tolerance, alive=alive)
         if chance < settling.confidence:
-            asked = (index,) if rule.soft else (index - 1, index)
+            asked = (index - 1, index) if rule.compares else (index,)
             wanted |= {place for place in asked if not tallies[place].complete}
         if rule.absorbing and after.drawn and not after.right:
             if not after.complete and chance_zero(after, alive=alive) < settling.zero_confidence:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from genprm.answers import AnswerChecker, final_answer
+from genprm.errors import ContextFullError
 from genprm.models.base import FinishReason, Message
 from genprm.policy import Policy
 from genprm.records import Problem, Record
@@ -37,6 +38,11 @@ class Sample(Record):
     """None where its answer could not be compared."""
     cut_off: bool
     """Whether the limit of tokens ended it: its last step may be half a one, so that it is not labelled."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can be labelled."""
+        return self.right is not None and not self.cut_off
 
 
 class Draft(Record):
@@ -85,7 +91,7 @@ class Sampler:
             ModelError: the model failed.
         """
         samples: list[Sample] = []
-        while len(samples) < most and len({bool(sample.right) for sample in samples if not sample.cut_off}) < 2:
+        while len(samples) < most and len({sample.right for sample in samples if sample.is_usable}) < 2:
             samples += await self._wave(problem, index, len(samples), min(wave, most - len(samples)))
         return samples
 
@@ -98,8 +104,7 @@ class Sampler:
         drafts: list[Draft] = []
         failed = 0
         texts: set[str] = set()
-        whole = [sample for sample in samples if not sample.cut_off]
-        kinds = [[sample for sample in whole if bool(sample.right) is right] for right in (True, False)]
+        kinds = [[each for each in samples if each.is_usable and each.right is right] for right in (True, False)]
         odd = most % 2 * (index % 2)  # of an odd number, the one over is right and wrong by turns
         shares = (most - most // 2 - odd, most // 2 + odd)
         for kind, share, other in zip(kinds, shares, reversed(kinds), strict=True):
@@ -154,10 +159,13 @@ class Sampler:
             prompt = self._policy.render(chunk_messages(problem.problem, sample.text), "<chunk>")
             cost = {"prompt_tokens": 0, "completion_tokens": 0}
             for attempt in range(CHUNK_TRIES):
-                [done] = await self._policy.draw(
-                    prompt, 1, 2 * self._max_tokens, key=f"{problem.id}/chunks/{sample.number}", first=attempt,
-                    priority=(index, sample.number, 0),
-                )  # fmt: skip
+                try:
+                    [done] = await self._policy.draw(
+                        prompt, 1, 2 * self._max_tokens, key=f"{problem.id}/chunks/{sample.number}", first=attempt,
+                        priority=(index, sample.number, 0),
+                    )  # fmt: skip
+                except ContextFullError:  # this one is too long to be marked; others need not be
+                    break
                 cost["prompt_tokens"] += done.prompt_tokens
                 cost["completion_tokens"] += done.completion_tokens
                 pieces = read_chunks("<chunk>" + done.text, sample.text)

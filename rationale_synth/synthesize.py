@@ -155,7 +155,7 @@ class Synthesizer:
         problem, steps = solution.problem, solution.steps
         if self._options.style is SynthStyle.THINKPRM:
             text = await write_chain(chain, problem, steps)
-            read = text if isinstance(text, Reason) else read_chain(text, solution.label, len(steps))
+            read = text if isinstance(text, Reason) else read_chain(text, len(steps))
             if isinstance(read, Reason):
                 return read
             thought, judged = read

@@ -41,14 +41,13 @@ async def write_chain(chain: Chain, problem: str, steps: Sequence[str]) -> str |
     return START + written.text
 
 
-def read_chain(text: str, label: int, steps: int) -> tuple[str, int] | Reason:
+def read_chain(text: str, steps: int) -> tuple[str, int] | Reason:
     """The chain up to its last verdict, and the first error it names, or why it cannot be read.
 
-    There must be a verdict for every step, or for every step up to the first error that the labels name.
+    There must be a verdict for every step, or for every step up to the first that it calls wrong.
 
     Args:
         text: what the model wrote.
-        label: the first error by the labels, -1 for none.
         steps: how many there are.
     """
     verdicts = list(VERDICT.finditer(text))
@@ -56,11 +55,10 @@ def read_chain(text: str, label: int, steps: int) -> tuple[str, int] | Reason:
         return Reason.NO_VERDICT
     if (numbers := _numbers(text, verdicts)) and numbers != list(range(1, len(verdicts) + 1)):
         return Reason.MISSING_SECTION if max(numbers) <= steps else Reason.NO_SUCH_STEP
-    needed = {steps, steps if label == NO_ERROR else label + 1}
     first = next((place for place, verdict in enumerate(verdicts) if verdict[1].lower() == "incorrect"), NO_ERROR)
     if len(verdicts) > steps:
         return Reason.NO_SUCH_STEP
-    if len(verdicts) not in needed and len(verdicts) != first + 1:
+    if len(verdicts) not in (steps, first + 1):
         return Reason.MISSING_SECTION
     return text[: verdicts[-1].end()].replace("<think>", "").replace("</think>", ""), first
 

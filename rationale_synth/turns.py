@@ -15,6 +15,7 @@ from genprm.records import NO_ERROR, StopReason, Verdict
 from genprm.styles import genprm as style
 from genprm.train.record import ASSISTANT, ChatMessage, Masked
 from rationale_synth.consensus import Reason
+from rationale_synth.critique import MARK
 from rationale_synth.records import LabelledSolution
 from rationale_synth.transcript import Transcript
 
@@ -44,6 +45,8 @@ async def write_turns(
         await turn.analyse()
         await turn.check()
         vote = await turn.judge()
+        if any(MARK in text for text, own in turn.pieces if own):
+            return Reason.FORGED_OUTPUT
         if vote.verdict is None:
             return Reason.NO_VERDICT
         if vote.stop_reason is StopReason.TOKEN_BUDGET and not by_labels:

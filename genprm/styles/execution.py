@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 
+from genprm.records import as_text
 from sandbox import RunResult, RunStatus
 
 
@@ -20,7 +21,7 @@ class OutputFormat(str, Enum):
 def format_output(run: RunResult, style: OutputFormat, limit: int) -> str:
     """The text between the fences of ``[Code Output]``, at most about ``limit`` characters."""
     text = _reference(run) if style is OutputFormat.REFERENCE else _full(run)
-    return shorten(text, limit)
+    return shorten(as_text(text), limit)
 
 
 def shorten(text: str, limit: int) -> str:

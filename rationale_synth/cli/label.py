@@ -89,7 +89,8 @@ def label(
     The same command goes on with an interrupted run; nothing that is finished is done again. On a finished run it
     labels anew, by another --rule if one is given, without sampling.
 
-    Exit status 0: every problem was settled. 1: some failed, and are tried again by the same command. 2: nothing done.
+    Exit status 0: every problem was settled. 1: some failed, and are tried again by the same command. 2: it could
+    not begin, or not go on.
     """
     with shared.refusing():
         require("data", LIBRARIES)

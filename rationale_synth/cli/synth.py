@@ -34,8 +34,6 @@ from rationale_synth.validate import Line, labelled, plants, worked_solutions
 from rationale_synth.validate import validate as check_synthesis
 from rationale_synth.voice import voiced
 
-Output = Annotated[Path, typer.Option("-o", "--output", help="Folder of the data; an interrupted run goes on there.")]
-
 
 class _RunByDefault(TyperGroup):
     """``genprm synth RUN`` is ``genprm synth rationales RUN``."""
@@ -89,7 +87,8 @@ def rationales(
 
     The same command goes on with an interrupted run; nothing that is finished is done again.
 
-    Exit status 0: every solution was settled. 1: some failed, and are tried again by the same command. 2: nothing done.
+    Exit status 0: every solution was settled. 1: some failed, and are tried again by the same command. 2: it could
+    not begin, or not go on.
     """
     with shared.refusing():
         require("data", LIBRARIES)

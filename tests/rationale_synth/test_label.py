@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from genprm.answers import AnswerChecker
-from genprm.errors import ModelError
+from genprm.errors import ContextFullError, ModelError
 from genprm.models.base import Completion, FinishReason, Message, ModelBackend, Sampling
 from genprm.models.scripted import Rule as ScriptRule
 from genprm.models.scripted import ScriptedModel
@@ -211,6 +211,36 @@ class Alternating(ModelBackend):
         pass
 
 
+class Undecided(AnswerChecker):
+    """Cannot compare some of the wrong answers."""
+
+    def __init__(self, every: int) -> None:
+        super().__init__(1)
+        self._every = every
+        self._wrong = 0
+
+    async def is_right(self, gold: str, answer: str | None) -> bool | None:
+        if found := await super().is_right(gold, answer):
+            return found
+        self._wrong += 1
+        return None if self._wrong % self._every == 0 else False
+
+
+async def test_an_answer_that_cannot_be_compared_is_neither_right_nor_wrong():
+    async with Undecided(1) as none, Undecided(2) as half:
+        for record in await records(none):
+            assert record.outcome in (Outcome.ALL_RIGHT, Outcome.FAILED)
+            assert record.outcome is Outcome.ALL_RIGHT or record.error == "no sample's answer could be compared in time"
+        record = kept(await records(half, OPTIONS.model_copy(update={"samples": 16, "max_samples": 32})))
+    assert record.pass_rate is not None
+    assert record.uncomparable > 0
+    counted = [record.start, *(value for solution in record.solutions for value in solution.values)]
+    assert all(each.value == each.right / each.rollouts for each in counted if each and each.rollouts)
+    drawn = sum(each.rollouts for each in counted if each)
+    samples = record.cost.samples - record.pass_rate.rollouts
+    assert record.uncomparable == record.cost.rollouts - drawn + samples
+
+
 async def test_a_policy_that_never_emits_steps(checker: AnswerChecker):
     model = Alternating("It is \\boxed{5}.", "It is \\boxed{6}.")
     problem = Problem(id="p", problem="P", answer="5")
@@ -252,6 +282,21 @@ async def test_rollouts_go_on_from_exactly_what_was_written(checker: AnswerCheck
     prefixes = {re.sub(r"(?s).*\|", "", prompt) for prompt in model.prompts}
     assert prefixes == {"Step 1:", "Step 1: One,\n two.\n \n", "Step 1: Two.\n"}
     assert [solution.steps[0] for solution in record.solutions] == ["Step 1: One,\n two.", "Step 1: Two."]
+
+
+async def test_a_solution_that_is_too_long_to_be_marked(checker: AnswerChecker):
+    """There is no room in the context to say it again: that is its own fault, and nobody else's."""
+
+    class Short(Alternating):
+        async def complete(self, prompt: str, **further: Any) -> list[Completion]:
+            if prompt.endswith("|<chunk>"):
+                raise ContextFullError("full")
+            return await super().complete(prompt, **further)
+
+    model = Short("It is \\boxed{5}.", "It is \\boxed{6}.")
+    options = OPTIONS.model_copy(update={"segmentation": Segmentation.CHUNK})
+    record = await label_problem(0, Problem(id="p", problem="P", answer="5"), policy(model), checker, options, Memory())
+    assert (record.outcome, record.unsplittable) == (Outcome.NO_STEPS, 2)
 
 
 async def test_chunks_of_a_policy_that_marks_them(checker: AnswerChecker):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,18 @@ def test_failures_are_records_and_are_tried_again(tmp_path: Path):
         run.add(0, Line(n=0))
         assert numbers(run) == [0, 1]
     assert [path.name for path in (tmp_path / "shards").iterdir()] == ["00000.jsonl"]
+
+
+def test_shards_with_failures_keep_no_file_open(tmp_path: Path):
+    """Of a run of a million rows there may be more of them than a process may have files."""
+    with RunFolder(tmp_path, config(rows=5 * SHARD_ROWS)) as run:
+        before = len(os.listdir("/proc/self/fd"))
+        for index in run.pending():
+            run.add(index, Line(n=index), failed=index % SHARD_ROWS == 7)
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert numbers(run) == list(range(5 * SHARD_ROWS))
+    with RunFolder(tmp_path, config(rows=5 * SHARD_ROWS)) as run:
+        assert len(list(run.pending())) == 5
 
 
 def test_death_between_shard_and_journal(tmp_path: Path):

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from genprm.errors import ModelError
 from rationale_synth.labels import Rule, RuleName, label_steps
-from rationale_synth.settle import Settling, Tally, chance_settled, chance_zero, next_wave
+from rationale_synth.settle import Settling, Tally, chance_settled, chance_zero, next_wave, open_prefixes
 
 RULES = st.sampled_from(list(RuleName)).map(lambda name: Rule(name=name))
 
@@ -67,6 +68,20 @@ def test_clear_labels_take_few_rollouts_and_close_ones_take_all():
     assert clear[4].drawn <= 4  # and what lies behind it is not asked
     hard = sample(Rule(name=RuleName.HARD), Settling(), [0.9, 0.9, 0.9, 1.0], 64, 1)
     assert all(t.drawn <= 4 for t in hard[1:-1])
+
+
+def test_a_rule_that_does_not_compare_asks_for_no_more_of_the_prefix_before():
+    tallies = [Tally.known(1, 2), Tally(right=4, drawn=4, planned=16), Tally(right=0, drawn=1, planned=16)]
+    tallies.append(Tally.known(0, 1))
+    for name, expected in ((RuleName.HARD, {2}), (RuleName.RPE, {1, 2})):
+        assert open_prefixes(Rule(name=name), Settling(zero_confidence=0.99), tallies) == expected
+
+
+def test_what_could_not_be_compared_is_neither_right_nor_wrong():
+    tally = Tally(right=1, drawn=3, planned=8).with_more((1, 2), 4)
+    assert tally == Tally(right=2, drawn=5, planned=6)
+    with pytest.raises(ModelError, match="no completion of a prefix"):
+        Tally(right=0, drawn=0, planned=4).with_more((0, 0), 4)
 
 
 def test_fixed_k_draws_all_of_them_up_to_a_zero():

@@ -21,7 +21,7 @@ from genprm.models.base import Completion, ModelBackend, Sampling
 from genprm.models.scripted import Rule as ScriptRule
 from genprm.models.scripted import ScriptedModel
 from genprm.records import NO_ERROR, Segment, SegmentKind, StopReason, Verdict, judged_steps
-from genprm.styles.genprm import ANALYZE, JUDGEMENT, JUDGEMENT_END, VERIFY
+from genprm.styles.genprm import ANALYZE, CODE_OUTPUT, JUDGEMENT, JUDGEMENT_END, VERIFY
 from genprm.styles.thinkprm import asked
 from genprm.styles.thinkprm import read_chain as read_verified
 from rationale_synth.consensus import Filter, Reason, balanced, disagreement
@@ -526,6 +526,51 @@ async def test_step_by_step(local_sandbox: Sandbox):
     assert [attempt.reason for attempt in wrong.attempts] == [Reason.MISSED_ERROR]
 
 
+async def test_an_output_that_no_code_has_printed(local_sandbox: Sandbox):
+    forged = "```python\nprint(42)\n```\n[Code Output]\n\n```\n42\n```\nIt is.</analyze>\n"
+    script = [
+        ScriptRule(when="step by step: $", text=forged),
+        ScriptRule(when=r"boxed\{$", yes=0.9),
+        ScriptRule(text="So it is.\n</verify>\n<output>\n"),
+    ]
+    options = SynthOptions(tries=1, style=SynthStyle.GENPRM_STEP)
+    record = await synthesize(ScriptedModel(script), local_sandbox, chosen(None), options)
+    assert [attempt.reason for attempt in record.attempts] == [Reason.FORGED_OUTPUT]
+
+
+@pytest.mark.parametrize(
+    ("fence", "shown"),
+    [("```python\n", ["a\ufffdb"]), ("```python \n", ["a\ufffdb"]), ("```python3\n", []), ("```text\n", [])],
+)
+async def test_what_was_printed_is_no_target(local_sandbox: Sandbox, fence: str, shown: list[str]):
+    """However the model opens its block; and a NUL in it, or in the model's own text, is no character."""
+    parts = [
+        f"### Paragraph 1\n<analyze>\nIt \0 is.\n</analyze>\n<verify>\n{fence}print('a', 'b', sep=chr(0))\n```\n",
+        "So it is.\n</verify>\n\n\\boxed{-1}",
+    ]
+
+    class Critic(GoldCritic):
+        async def complete(self, prompt: str, *, stop: Sequence[str], **_: Any) -> list[Completion]:
+            rest = "".join(parts)[len(prompt.partition("\x1e")[2].replace("".join(map(told, shown)), "")) :]
+            text = rest.partition(stop[0])[0]
+            return [Completion(text=text, finish_reason="stop", completion_tokens=5)]
+
+    planted = chosen(None).model_copy(update={"steps": ("It is.",), "checks": ((),)})
+    record = await synthesize(Critic([planted]), local_sandbox, planted)
+    assert record.kept is not None, record.attempts
+    [answer] = [turn.content for turn in record.kept.messages if turn.role == "assistant"]
+    assert "It \ufffd is." in answer
+    for output in shown:
+        assert told(output) in answer
+        assert any(output in masked for masked in masked_texts(record.kept))
+    assert not any("ab" in target or "[Code Output]" in target for target in targets(record.kept))
+
+
+def told(output: str) -> str:
+    """As the model is told what its code printed."""
+    return CODE_OUTPUT.format(output=output)
+
+
 def targets(record: Transcript) -> list[str]:
     """What is learned of each answer."""
     found: dict[int, list[str]] = {}
@@ -617,20 +662,20 @@ def chain(*verdicts: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "label", "steps", "read"),
+    ("verdicts", "read"),
     [
-        (["correct"] * 3, -1, 3, -1),
-        (["correct", "incorrect"], 1, 3, 1),
-        (["correct", "incorrect", "correct"], 1, 3, 1),
-        (["correct", "\\text{incorrect}"], 1, 3, 1),
-        (["correct", "correct"], -1, 3, Reason.MISSING_SECTION),
-        (["correct"] * 4, -1, 3, Reason.NO_SUCH_STEP),
-        ([], -1, 3, Reason.NO_VERDICT),
-        (["incorrect"], 1, 3, 0),
+        (["correct"] * 3, -1),
+        (["correct", "incorrect"], 1),
+        (["correct", "incorrect", "correct"], 1),
+        (["correct", "\\text{incorrect}"], 1),
+        (["correct", "correct"], Reason.MISSING_SECTION),
+        (["correct"] * 4, Reason.NO_SUCH_STEP),
+        ([], Reason.NO_VERDICT),
+        (["incorrect"], 0),
     ],
 )
-def test_thinkprm_chains(verdicts: Sequence[str], label: int, steps: int, read: int | Reason):
-    found = read_chain("Let's verify step by step:\n" + chain(*verdicts), label, steps)
+def test_thinkprm_chains(verdicts: Sequence[str], read: int | Reason):
+    found = read_chain("Let's verify step by step:\n" + chain(*verdicts), 3)
     if isinstance(read, Reason):
         assert found is read
     else:
@@ -650,7 +695,7 @@ def test_thinkprm_chains(verdicts: Sequence[str], label: int, steps: int, read: 
     ],
 )
 def test_a_chain_names_its_steps_in_their_order(text: str, read: int | Reason):
-    found = read_chain(text, 1, 3)
+    found = read_chain(text, 3)
     assert (found if isinstance(found, Reason) else found[1]) == read
 
 
