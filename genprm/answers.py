@@ -28,7 +28,8 @@ MEMORY = 2 << 30
 CACHED = 1 << 16
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?")
 _FRACTION = re.compile(r"([-+]?\d+)/(\d+)|([-+]?)\\d?frac\{(-?\d+)\}\{(\d+)\}")
-_SAID = re.compile(r"(?i)\banswer(?:\s+is)?\s*:?\s*\$?\s*([-+]?[\d.,/]*\d)")
+_BRACE = re.compile(r"(?:\\boxed|\\fbox)?\{|\}")
+_SAID = re.compile(r"(?i)\banswer(?:\s++is)?\s*+:?+\s*+\$?+\s*+([-+]?[\d.,/]*\d)")
 GSM8K = re.compile(r"(?:^|\n)[ \t]*####[ \t]*([^\sA-Za-z]\S*)\s*\Z")
 """GSM8K's last line. A heading of Markdown, which also has four marks, begins with a letter, or has more words."""
 
@@ -141,17 +142,17 @@ class AnswerChecker:
 
 
 def last_boxed(text: str) -> str | None:
-    """What stands in the last ``\\boxed{}``; "" if nothing, None if there is none that is closed."""
-    start = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
-    if start < 0:
-        return None
-    begin = text.index("{", start) + 1
-    depth = 1
-    for place in range(begin, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
-        if depth == 0:
-            return text[begin:place].strip()
-    return None
+    """What stands in the last ``\\boxed{}`` that is closed; "" if nothing, None if there is none."""
+    open_at: list[tuple[bool, int]] = []
+    last: tuple[int, int] | None = None
+    for brace in _BRACE.finditer(text):
+        if brace[0] != "}":
+            open_at.append((len(brace[0]) > 1, brace.end()))
+        elif open_at:
+            is_box, begin = open_at.pop()
+            if is_box and (last is None or begin > last[0]):
+                last = begin, brace.start()
+    return None if last is None else text[last[0] : last[1]].strip()
 
 
 # In the other process

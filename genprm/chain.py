@@ -161,7 +161,7 @@ class Chain:
             likely, unlikely = await self._in_time(self._model.score(prompt, [good, bad]))
             self._calls += 1
             return Reading(sigmoid(likely - unlikely), ParseStatus.OK)
-        completion = await self._complete(prompt, (), 1, TOP_LOGPROBS)
+        completion = await self._complete(prompt, (), 1, TOP_LOGPROBS, is_drawn=False)
         if not completion.tokens:
             wrote = completion.text or completion.completion_tokens  # not every server counts
             return Reading(None, ParseStatus.NO_LOGPROBS if wrote else ParseStatus.EMPTY)
@@ -208,10 +208,13 @@ class Chain:
         except TimeoutError as error:
             raise SandboxTimeoutError(f"a run of {seconds:g} s was not over after {seconds + RUN_SLACK:g} s") from error
 
-    async def _complete(self, prompt: str, stop: Sequence[str], max_tokens: int, logprobs: int) -> Completion:
-        call = self._model.complete(
-            prompt, stop=stop, max_tokens=max_tokens, logprobs=logprobs, sampling=self._next_sampling()
-        )
+    async def _complete(
+        self, prompt: str, stop: Sequence[str], max_tokens: int, logprobs: int, *, is_drawn: bool = True
+    ) -> Completion:
+        sampling = self._next_sampling()
+        if not is_drawn:  # some servers tell of the probabilities as a temperature has left them
+            sampling = sampling.likeliest
+        call = self._model.complete(prompt, stop=stop, max_tokens=max_tokens, logprobs=logprobs, sampling=sampling)
         [completion] = await self._in_time(call)
         self._calls += 1
         self._prompt_tokens += completion.prompt_tokens

@@ -133,7 +133,7 @@ def evaluate_subset(outcomes: Sequence[Outcome]) -> SubsetResult:
     return SubsetResult(
         **evaluate_slice(outcomes).model_dump(),
         f1_interval=resampled,
-        median_seconds=median(one.seconds for one in outcomes) if outcomes else None,
+        median_seconds=median(times) if (times := [one.seconds for one in outcomes if one.seconds]) else None,
         generators={name: evaluate_slice([o for o in outcomes if o.generator == name]) for name in generators},
         positions={name: evaluate_slice(part) for name, part in positions.items() if part},
     )

@@ -69,11 +69,13 @@ def _rows(path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _json_rows(path: str, file: BinaryIO) -> Iterator[tuple[str, Any]]:
+    begun = False
     for number, data in enumerate(file, 1):
         text = _text(path, number, data.removeprefix(codecs.BOM_UTF8) if number == 1 else data)
-        if text.lstrip().startswith("[") and number == 1:
-            yield from _array_rows(path, text + _text(path, number, file.read()))
+        if text.lstrip().startswith("[") and not begun:
+            yield from _array_rows(path, "\n" * (number - 1) + text + _text(path, number, file.read()))
             return
+        begun = begun or bool(text.strip())
         if text.strip():
             try:
                 yield f"{_name(path)}, line {number}", json.loads(text)

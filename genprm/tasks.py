@@ -28,7 +28,10 @@ async def map_unordered(
             if not running:
                 return
             done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in sorted(done, key=running.__getitem__):
+            # What is fatal comes last: what others have finished meanwhile is not to be lost for it.
+            for task in sorted(
+                done, key=lambda task: (task.cancelled() or task.exception() is not None, running[task])
+            ):
                 yield running.pop(task), task.result()
     finally:
         for task in running:

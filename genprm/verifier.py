@@ -117,13 +117,16 @@ class AsyncVerifier:
         if name != EMBEDDED and adapter is None and (warning := style_warning(name, (style or GenPRM).name)):
             warnings.warn(warning.removeprefix("warning: "), stacklevel=2)
         budget = options.get("budget") or Budget()
-        box = Sandbox(sandbox, Limits(timeout=budget.run_seconds))
-        await box.start()
+        box = None
+        if any(each is not None and each.writes_code for each in (options["style"] or GenPRM(), options.get("cheap"))):
+            box = Sandbox(sandbox, Limits(timeout=budget.run_seconds))
+            await box.start()
         try:
             backend = await asyncio.to_thread(TransformersModel.load, name, adapter)
             return cls(backend, box, **options)
         except BaseException:
-            await box.close()
+            if box is not None:
+                await box.close()
             raise
 
     async def __aenter__(self) -> AsyncVerifier:
@@ -259,7 +262,8 @@ class AsyncVerifier:
         watch: Watch | None,
     ) -> Verification:
         """Take the cheap style's verdict where it is sure, the dear one's elsewhere."""
-        first = await self._decide(solution, cheap, VotePlan(), begun, given, watch)
+        # How sure it is says a probability: the majority of one vote is always sure.
+        first = await self._decide(solution, cheap, VotePlan(), begun, given, watch, Aggregate.MEAN)
         if is_sure(first.steps, first.first_error, self._sure, first.whole):
             return first
         for chain in begun:
@@ -276,9 +280,10 @@ class AsyncVerifier:
         begun: list[OpenChain],
         given: int,
         watch: Watch | None,
+        aggregate: Aggregate | None = None,
     ) -> Verification:
         """Draw votes until the first error is settled. ``begun`` gets all chains; the caller closes them."""
-        aggregate = self._aggregate or style.aggregate
+        aggregate = aggregate or self._aggregate or style.aggregate
         # A majority is one over whole chains, and a style that does not go from step to step has no others.
         lazily = style.stepwise and aggregate is Aggregate.MEAN
         whole = len(solution.steps) + 1

@@ -104,7 +104,7 @@ StopAtError = Annotated[
     bool, typer.Option("--stop-at-first-error", help="Verify nothing behind a solution's first error.")
 ]
 Sure = Annotated[float, typer.Option(help="With --style CHEAP>DEAR: how sure the cheap verdicts must be to be taken.")]
-ChainTokens = Annotated[int | None, typer.Option(help="Tokens the model may write for a solution.")]
+ChainTokens = Annotated[int | None, typer.Option(help="Tokens the model may write for a solution, in each chain.")]
 InFlight = Annotated[int | None, typer.Option(help="Chains at work at once. Default: what suits the backend.")]
 SandboxOption = Annotated[str, typer.Option("--sandbox", help="Where code runs: docker, local or unix:DIRECTORY.")]
 Seed = Annotated[int, typer.Option(help="Seed of the random draws.")]
@@ -113,7 +113,7 @@ StepTokens = Annotated[int, typer.Option(help="Tokens the model may write for a 
 AnalysisTokens = Annotated[int | None, typer.Option(help="How many of them for the analysis. Default: three quarters.")]
 Runs = Annotated[int, typer.Option(help="Code runs per step.")]
 RunSeconds = Annotated[float, typer.Option(help="Wall time of one code run.")]
-WallSeconds = Annotated[float, typer.Option(help="Wall time of one verification.")]
+WallSeconds = Annotated[float, typer.Option(help="Wall time of one chain.")]
 Limit = Annotated[int | None, typer.Option(help="Only the first rows of each file.")]
 
 

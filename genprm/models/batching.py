@@ -129,9 +129,11 @@ class Batcher:
                 continue
             try:
                 self._prefill(request, free)
-            except Exception as error:
-                request.resolve(error)  # it may have no slot yet, of which all others will hear
-                raise
+            except Exception as error:  # noqa: BLE001 - its own, too long for the memory, say: the others go on
+                for slot in self._slots:
+                    if slot.request is request:
+                        slot.request, slot.tokens = None, []
+                request.resolve(error)
 
     def _prefill(self, request: Request, free: list[Slot]) -> None:
         # The slot that holds most of this prompt; among equals, the one whose owner was seen longest ago.

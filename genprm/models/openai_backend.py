@@ -268,11 +268,14 @@ class OpenAIModel(ModelBackend):
         """Seconds that a server which refuses for now asks for.
 
         Raises:
+            ModelUnavailableError: it lets nobody in, or does not serve this model any more: no row's own fault.
             ModelError: it refuses for good.
         """
         status = response.status_code
         if status == 400 and CONTEXT_FULL.search(response.text):
             raise ContextFullError(f"{self.name}: {problem}")
+        if status in (401, 403, 404):
+            raise ModelUnavailableError(f"{self.name}: the server refuses: {problem}")
         if status < 500 and status not in COMES_BACK:
             raise ModelError(f"{self.name}: the server refuses: {problem}")
         told = response.headers.get("retry-after", "")

@@ -40,6 +40,9 @@ class TransformersModel(ModelBackend):
         if kinds != {"full_attention"}:
             raise ModelError(f"{name}: layers of kind {sorted(kinds)} are not supported here; serve it with vLLM")
         self._context = int(config.max_position_embeddings)
+        window = None if getattr(config, "layer_types", None) else getattr(config, "sliding_window", None)
+        if window is not None and window < self._context:
+            raise ModelError(f"{name}: a sliding window of {window} tokens is not supported here; serve it with vLLM")
         generation = getattr(model, "generation_config", None)
         ends = getattr(generation, "eos_token_id", None) or tokenizer.eos_token_id
         end_tokens = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}

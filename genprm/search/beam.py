@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from genprm.errors import ContextFullError
 from genprm.search.base import Path, Search
 from genprm.tasks import gather_all
 
@@ -19,7 +20,9 @@ async def beam_search(search: Search, *, beams: int, width: int, max_steps: int)
         if not growing:
             break
         ways = beams if step == 0 else width
-        grown = [path for each in await gather_all(search.write_step(path, ways) for path in growing) for path in each]
+        grown = [path for each in await gather_all(_grown(search, path, ways) for path in growing) for path in each]
+        if not grown:
+            break
         distinct = list({path.steps: path for path in reversed(grown)}.values())[::-1]
         finished = [path for path in kept if path.finished]
         pool = [*finished, *await search.judge_all(distinct)]
@@ -30,3 +33,13 @@ async def beam_search(search: Search, *, beams: int, width: int, max_steps: int)
             await search.offer(best)
     if offered is None:
         await search.offer(kept[0])
+
+
+async def _grown(search: Search, path: Path, ways: int) -> list[Path]:
+    """A path in several ways; in none where it has no room to go on, which others have."""
+    try:
+        return await search.write_step(path, ways)
+    except ContextFullError:
+        if not path.steps:
+            raise
+        return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genprm.errors import NothingWrittenError, VerificationError
+from genprm.errors import ModelError, ModelUnavailableError, VerificationError
 from genprm.models.base import Message
 from genprm.records import NO_ERROR, SegmentKind, Verdict, Verification
 from genprm.search.base import Path, Search
@@ -18,8 +18,8 @@ async def refine(search: Search, *, turns: int) -> None:
         try:
             [written] = await search.write(Path(), first=turn, messages=messages)
             judged = await search.judge(written)
-        except (NothingWrittenError, VerificationError):
-            if turn == 0:
+        except (ModelError, VerificationError) as error:
+            if turn == 0 or isinstance(error, ModelUnavailableError):
                 raise
             break  # what was offered before stays
         if judged.score is None and turn > 0:

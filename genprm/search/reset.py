@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genprm.errors import NothingWrittenError
+from genprm.errors import ContextFullError, NothingWrittenError
 from genprm.records import Verdict
 from genprm.search.base import Path, Search
 
@@ -18,6 +18,11 @@ async def chunk_reset(search: Search, *, attempts: int, max_steps: int) -> None:
         for attempt in range(attempts):
             try:
                 [grown] = await search.write_step(path, first=attempt)
+            except ContextFullError:
+                if not path.steps:
+                    raise
+                await search.offer(path)  # it has no room to end
+                return
             except NothingWrittenError:
                 if attempt == attempts - 1 and not drawn:
                     raise

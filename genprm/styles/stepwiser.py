@@ -18,7 +18,9 @@ JUDGEMENT = "Final Judgment: \\boxed{"
 POSITIVE, NEGATIVE = "Positive", "Negative"
 _WORDS = {Verdict.CORRECT: POSITIVE, Verdict.INCORRECT: NEGATIVE}
 _SAID = re.compile(r"\\boxed\{\s*(?:\\text\{\s*)?(?=(?:positive|negative)\b)", re.IGNORECASE)
-_JUDGING = re.compile(r"\s*\d*\.?\s*\**Final Judge?ment:?\**:?\s*\$?\\boxed\{.*$", re.DOTALL | re.IGNORECASE)
+_JUDGING = re.compile(
+    r"(?<!\s)\s*+\d*+\.?+\s*+\**+Final Judge?ment:?+\**+:?+\s*+\$?\\boxed\{.*$", re.DOTALL | re.IGNORECASE
+)
 _ASK = (
     "You validate mathematical reasoning, one chunk at a time. First reason, then decide whether the new chunk holds "
     "an explicit error; a chunk that computes nothing can be fine.\n"

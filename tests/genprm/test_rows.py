@@ -29,6 +29,7 @@ def test_jsonl_array_parquet_and_stdin_are_the_same(tmp_path: Path, monkeypatch:
     expected = read_solutions(write(tmp_path / "a.jsonl", lines))
     assert [row.id for row in expected] == ["a", "b"]
     assert read_solutions(write(tmp_path / "a.json", json.dumps(rows, indent=1))) == expected
+    assert read_solutions(write(tmp_path / "blank.json", "\n \n" + json.dumps(rows, indent=1))) == expected
     assert read_solutions(write(tmp_path / "bom.jsonl", "\ufeff" + lines)) == expected
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
     assert read_solutions(str(tmp_path / "a.parquet")) == expected

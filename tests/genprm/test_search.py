@@ -11,7 +11,7 @@ import pytest
 
 from genprm import AsyncVerifier, Problem, Sampling
 from genprm.answers import AnswerChecker
-from genprm.errors import ModelError, VerificationError
+from genprm.errors import ContextFullError, ModelError, VerificationError
 from genprm.models.scripted import Rule as Line
 from genprm.models.scripted import ScriptedModel
 from genprm.policy import Policy
@@ -208,6 +208,38 @@ async def test_a_later_draw_that_says_nothing_costs_no_answer(checker: AnswerChe
     result = await hunt.result("refine")
     assert [point.answer for point in result.trace] == ["43"]
     assert result.spent.policy > 0
+
+
+async def test_a_context_that_is_full_costs_no_answer(checker: AnswerChecker):
+    """Of a later turn, of a chunk, or of one beam."""
+
+    def writes(full: str) -> ScriptedModel:
+        def answer(prompt: str) -> Line:
+            if re.search(full, prompt):
+                raise ContextFullError("full")
+            return Line(text=BAD)
+
+        return ScriptedModel(answer)
+
+    hunt = search(checker, writes("found fault"), judge_by("something"))
+    await refine(hunt, turns=3)
+    assert (await hunt.result("refine")).answer == "43"
+    with pytest.raises(ContextFullError):
+        await refine(search(checker, writes(""), judge_by("something")), turns=3)
+    hunt = search(checker, writes(r"something\."), judge_by("never"))
+    await chunk_reset(hunt, attempts=1, max_steps=5)
+    assert (await hunt.result("reset")).solution == ("So 6 times 7 is something.",)
+
+    def beam(prompt: str) -> Line:
+        if "something" in prompt:
+            raise ContextFullError("full")
+        if "forty-two" in prompt:
+            return Line(text="The answer is \\boxed{42}.")
+        return Line(one_of=("So it is something.\n\n", "So it is forty-two.\n\n"))
+
+    hunt = search(checker, ScriptedModel(beam), judge_by("never"))
+    await beam_search(hunt, beams=6, width=1, max_steps=5)
+    assert (await hunt.result("beam")).answer == "42"
 
 
 async def test_a_chunk_that_says_nothing_is_drawn_anew(checker: AnswerChecker):

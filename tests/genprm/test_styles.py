@@ -201,6 +201,13 @@ async def test_stepwiser_judges_each_chunk_by_itself():
     assert model.prompts[1].endswith("\n2. Final Judgment: \\boxed{")
 
 
+async def test_stepwiser_reads_a_text_of_blanks():
+    """In which each of them could be where the judgement begins."""
+    model = says(Rule(when=r"boxed\{$", yes=1.0), Rule(text="So." + " \n" * 30_000 + "1. Final"))
+    report = await verify(model, StepWiser(), steps=1)
+    assert report.steps[0].segments[0].text.startswith("So.")
+
+
 @pytest.mark.parametrize(
     ("text", "tokens", "reason"),
     [

@@ -30,6 +30,20 @@ async def test_the_first_exception_ends_it():
         await gather_all([bad(), slow(1), slow(100)])
 
 
+async def test_what_has_finished_at_the_same_time_comes_before_what_is_fatal():
+    done: list[int] = []
+
+    async def work(item: int) -> int:
+        if item == 0:
+            raise ValueError("bad")
+        return item
+
+    with pytest.raises(ValueError, match="bad"):
+        async for index, _ in map_unordered(work, range(4), 4):
+            done.append(index)
+    assert done == [1, 2, 3]
+
+
 async def test_what_is_cancelled_before_it_began_is_not_complained_about():
     async def consume() -> None:
         async for _ in map_unordered(slow, range(10), 10):

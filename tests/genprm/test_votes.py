@@ -129,17 +129,18 @@ async def test_agreement_needs_few_votes_and_disagreement_many():
 
 @pytest.mark.parametrize(("likeliest_first", "drawn"), [(True, [0.0, 0.9, 0.9]), (False, [0.9, 0.9, 0.9])])
 async def test_the_first_vote_can_take_the_likeliest_tokens(likeliest_first: bool, drawn: list[float]):
-    model, found = scripted(lambda _, seed: 0.9), []
+    """What is read at the verdict is its probability, which a temperature would change with some servers."""
+    model, written, read = scripted(lambda _, seed: 0.9), [], []
     complete = model.complete
 
     async def watched(prompt: str, **options):
-        found.append(options["sampling"].temperature)
+        (read if options["logprobs"] else written).append(options["sampling"].temperature)
         return await complete(prompt, **options)
 
     model.complete = watched
-    how = {"sampling": Sampling(temperature=0.9), "likeliest_first": likeliest_first}
+    how = {"sampling": Sampling(temperature=0.9), "likeliest_first": likeliest_first, "style": GenPRM(verify=False)}
     await verify(model, 1, votes=VotePlan.fixed(3), **how)
-    assert sorted(found) == drawn
+    assert (sorted(written), read) == (drawn, [0.0] * 3)
 
 
 async def test_only_steps_in_doubt_get_more_votes():
@@ -245,12 +246,13 @@ async def test_chains_that_wait_do_not_keep_each_other_from_kernels(stop: bool):
     assert all(isinstance(row, Verification) and row.votes > 2 and not row.unscored for row in rows)
 
 
-async def test_escalation():
+@pytest.mark.parametrize("aggregate", [None, *Aggregate])
+async def test_escalation(aggregate: Aggregate | None):
     def judge(prompt: str, _: int) -> float:
         hard = "Claim 1." in prompt
         return 0.3 if "So." in prompt else (0.6 if hard else 0.99)
 
-    options = {"style": GenPRM(verify=False), "cheap": Direct(), "sure": 0.9}
+    options = {"style": GenPRM(verify=False), "cheap": Direct(), "sure": 0.9, "aggregate": aggregate}
     easy = await verify(scripted(judge), 1, **options)
     assert (easy.style, easy.usage.model_calls) == ("direct", 1)
     hard = await verify(scripted(judge), 2, **options)

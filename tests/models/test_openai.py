@@ -145,7 +145,8 @@ async def test_a_busy_or_failing_server_is_tried_again(peer, tiny_model: Path, s
     ("answers", "error", "words"),
     [
         ([(500, {"error": "boom"})] * 4, ModelError, "failed 4 times, last status 500.*boom"),
-        ([(401, {"error": "no key"})], ModelError, "refuses: status 401.*no key"),
+        ([(401, {"error": "no key"})], ModelUnavailableError, "refuses: status 401.*no key"),
+        ([(404, {"error": "no such model"})], ModelUnavailableError, "refuses: status 404.*no such model"),
         ([(400, {"message": "maximum context length is 10"})], ContextFullError, "context length"),
         ([(400, {"message": "bad"})], ModelError, "refuses"),
         ([(200, {"nothing": 1})], ModelError, "not a completion"),

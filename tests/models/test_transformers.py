@@ -17,6 +17,7 @@ from genprm.chain import Chain
 from genprm.cli.main import app
 from genprm.errors import ConfigError, ContextFullError, ModelError
 from genprm.models.base import FinishReason, Sampling
+from genprm.models.slots import SlotCache
 from genprm.models.transformers_backend import TransformersModel
 
 GREEDY = Sampling(temperature=0)
@@ -27,6 +28,36 @@ async def model(tiny_model: Path) -> AsyncIterator[TransformersModel]:
     loaded = TransformersModel.load(str(tiny_model), slots=4)
     yield loaded
     await loaded.close()
+
+
+def test_a_sliding_window_that_nobody_names_is_refused(tiny_model: Path, tmp_path: Path):
+    shutil.copytree(tiny_model, tmp_path / "mistral")
+    config = json.loads((tmp_path / "mistral" / "config.json").read_text())
+    config |= {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 64}
+    config.pop("layer_types", None)
+    (tmp_path / "mistral" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="a sliding window of 64 tokens is not supported here"):
+        TransformersModel.load(str(tmp_path / "mistral"))
+
+
+async def test_a_prompt_that_fails_fails_alone(tiny_model: Path, monkeypatch: pytest.MonkeyPatch):
+    model = TransformersModel.load(str(tiny_model), slots=4)
+    forward = SlotCache.forward
+
+    def failing(cache: SlotCache, start: int, tokens: list[list[int]], positions: list[int]) -> object:
+        if len(tokens[0]) > 40:
+            raise RuntimeError("out of memory")
+        return forward(cache, start, tokens, positions)
+
+    monkeypatch.setattr(SlotCache, "forward", failing)
+    asked = ["One.", "two " * 60, "Three."]
+    calls = [model.complete(prompt, stop=(), max_tokens=8, sampling=GREEDY) for prompt in asked]
+    one, two, three = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(two, ModelError)
+    assert "out of memory" in str(two)
+    for prompt, found in ((asked[0], one), (asked[2], three)):
+        assert found == await model.complete(prompt, stop=(), max_tokens=8, sampling=GREEDY)
+    await model.close()
 
 
 @pytest.fixture(scope="module")
