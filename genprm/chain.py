@@ -19,7 +19,7 @@ from genprm.errors import ModelUnavailableError
 from genprm.models.base import HEARD, Completion, Heard, Message, ModelBackend, Sampling
 from genprm.records import ParseStatus, Segment, Usage, as_text
 from genprm.sigmoid import sigmoid
-from sandbox import RunResult, SandboxTimeoutError, Session
+from sandbox import RunResult, SandboxLostError, SandboxTimeoutError, Session
 
 if TYPE_CHECKING:
     from sandbox import Sandbox
@@ -198,7 +198,10 @@ class Chain:
         assert self._sandbox is not None
         if self._session is None or not self._session.alive:
             if self._session is not None:
-                await self._session.close()
+                last, self._session = self._session, None
+                await last.close()
+                if last.lost:  # with the variables that the next code counts on
+                    raise SandboxLostError("the kernel was lost between two runs")
             self._session = await self._in_time(self._sandbox.session())
         self._runs += 1
         # The session keeps the run's own deadline; ours is only a bound on a sandbox that does not.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,13 @@ def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+def _machine_id() -> str:
+    try:
+        return Path("/etc/machine-id").read_text().strip() or socket.gethostname()
+    except OSError:
+        return socket.gethostname()
+
+
 def _started(pid: int) -> str | None:
     """The start time of a process in clock ticks since boot (field 22 of its stat), None if there is none."""
     try:
@@ -28,19 +36,22 @@ def _started(pid: int) -> str | None:
 
 
 def identity() -> str:
-    """This process, in words that no other process ever shares: boot id, pid namespace, pid, start time."""
+    """This process, in words that no other process ever shares: machine, boot, pid namespace, pid, start time."""
     pid = os.getpid()
-    return f"{_boot_id()}:{os.stat('/proc/self/ns/pid').st_ino}:{pid}:{_started(pid)}"
+    return f"{_machine_id()}:{_boot_id()}:{os.stat('/proc/self/ns/pid').st_ino}:{pid}:{_started(pid)}"
 
 
 def is_gone(owner: str) -> bool:
     """Whether the process with that `identity` is known to have ended.
 
-    False where it cannot be known: another pid namespace of the same boot may hold a living owner.
+    False where it cannot be known: another machine, of those that share an engine, or another pid namespace of the same
+    boot may hold a living owner.
     """
     try:
-        boot, namespace, pid, started = owner.split(":")
+        machine, boot, namespace, pid, started = owner.split(":")
     except ValueError:
+        return False
+    if machine != _machine_id():
         return False
     if boot != _boot_id():
         return True

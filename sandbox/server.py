@@ -92,6 +92,10 @@ class KernelServer(asyncio.Protocol):
             async with asyncio.timeout(deadline):
                 self._transport.write(json.dumps({"id": number, "op": op, **fields}).encode() + b"\n")
                 answer = await reply
+        except asyncio.CancelledError:
+            if reply.done() and not reply.cancelled():
+                self._never_taken(reply.result())
+            raise
         except TimeoutError as error:
             self.silent = True
             raise SandboxTimeoutError(f"kernel server {self.name}: no answer to {op!r} in {deadline} s") from error
@@ -158,8 +162,12 @@ class KernelServer(asyncio.Protocol):
                 self._exited[kernel] = message
         elif (reply := self._replies.get(message["id"])) and not reply.done():
             reply.set_result(message)
-        elif "kernel" in message and self._transport:
-            # Whoever asked for this kernel has been cancelled, or has given up waiting.
-            self._unwanted.add(str(message["kernel"]))
-            unwanted = {"id": next(self._numbers), "op": "kill", "kernel": message["kernel"]}
+        else:
+            self._never_taken(message)
+
+    def _never_taken(self, answer: dict[str, Any]) -> None:
+        """Whoever asked for the kernel of this answer has been cancelled, or has given up waiting."""
+        if "kernel" in answer and self._transport:
+            self._unwanted.add(str(answer["kernel"]))
+            unwanted = {"id": next(self._numbers), "op": "kill", "kernel": answer["kernel"]}
             self._transport.write(json.dumps(unwanted).encode() + b"\n")

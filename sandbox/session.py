@@ -15,7 +15,6 @@ from sandbox.errors import (
     SandboxError,
     SandboxLostError,
     SandboxTimeoutError,
-    SandboxUnavailableError,
     SessionClosedError,
 )
 from sandbox.guest.channels import PORTS
@@ -98,6 +97,12 @@ class Session:
         """Whether the session takes another cell."""
         return self._closing is None and not self._ended.is_set()
 
+    @property
+    def lost(self) -> bool:
+        """Whether the sandbox has lost its kernel, for no fault of the guest's."""
+        reason = None if self._exit is None else self._exit.get("reason")
+        return self._ended.is_set() and (self._exit is None or reason in NOT_THE_GUESTS) and not self._broken
+
     async def open(self) -> None:
         """Connect to the kernel's channels.
 
@@ -112,7 +117,7 @@ class Session:
         except TimeoutError as error:
             raise SandboxTimeoutError(f"kernel {self.name} said nothing in {WELCOME_DEADLINE} s") from error
         except OSError as error:
-            raise SandboxUnavailableError(f"no socket for kernel {self.name}: {error}") from error
+            raise SandboxLostError(f"no socket for kernel {self.name}: {error}") from error
         if self._ended.is_set() or self._broken:
             raise SandboxLostError(f"kernel {self.name} ended before its first cell")
 

@@ -102,6 +102,13 @@ def seed(number: int) -> None:
         numpy.random.seed(number % (1 << 32))
 
 
+def remove_zero() -> None:
+    """Remove ``/dev/zero`` where it is a container's own: mapped shared, it is memory that no limit counts."""
+    with open("/proc/self/mounts") as mounts:
+        if any(mount.split()[1:3] == ["/dev", "tmpfs"] for mount in mounts):
+            os.unlink("/dev/zero")
+
+
 def prefer_for_oom() -> None:
     """Let the kernel's out-of-memory killer take this process before the server."""
     with open("/proc/self/oom_score_adj", "w") as score:

@@ -203,7 +203,7 @@ class Kernel:
                 self._interrupted = False
         except SystemExit as error:
             # exit() and sys.exit(0) end the cell, not the kernel; any other code is the cell's failure.
-            if error.code not in (None, 0):
+            if not (error.code is None or (type(error.code) is int and error.code == 0)):
                 reply.update(self._error(error))
         except BaseException as error:  # noqa: BLE001 - whatever the guest raises is the cell's outcome
             reply.update(self._error(error))

@@ -45,6 +45,8 @@ def one(pid: int) -> Process | None:
     """One process; None if there is none."""
     try:
         fields = _status(f"/proc/{pid}/status")
+        if int(fields["Tgid"]) != pid:
+            return None  # a thread, which is found under its number, too
         if fields["State"].strip()[0] in "ZX" and int(fields.get("Threads", "1")) > 1:
             # Its first thread has ended; the others live on, and with them its memory.
             others = [name for name in os.listdir(f"/proc/{pid}/task") if name != str(pid)]

@@ -2,7 +2,9 @@
 
 Denied (EPERM): what traces or reads other processes, memory that no limit counts, shared objects and keys that outlive
 their session, namespaces, and the parts of the Linux kernel through which sandboxes have been left before. Denied too
-is every socket but a connected `socketpair`: there is no network, and neighbours must not be reachable.
+is every socket but a connected `socketpair` of streams or packets: there is no network, and neighbours must not be
+reachable, which datagrams, whose sockets the system gives names to, would make them. Nor can a process hide its files
+from who measures them.
 Changing the user takes a ticket, see `sandbox.guest.users`. The filter is inherited and cannot be taken off.
 """
 
@@ -15,6 +17,7 @@ import struct
 from collections.abc import Callable
 
 from sandbox.guest.confine import prctl
+from sandbox.guest.users import PR_SET_DUMPABLE
 
 PR_SET_NO_NEW_PRIVS = 38
 PR_SET_SECCOMP = 22
@@ -22,7 +25,7 @@ SECCOMP_MODE_FILTER = 2
 RETURN_ALLOW = 0x7FFF0000
 RETURN_EPERM = 0x00050000 | 1
 RETURN_ENOSYS = 0x00050000 | 38
-LOAD_WORD, JUMP_EQUAL, JUMP_AT_LEAST, JUMP_ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+LOAD_WORD, JUMP_EQUAL, JUMP_AT_LEAST, JUMP_ANY_BIT, RETURN, AND = 0x20, 0x15, 0x35, 0x45, 0x06, 0x54
 # A and X are the two registers. TAX would be shorter than STORE and LOAD_X, but gVisor forgets X at the next load.
 STORE, LOAD_STORED, LOAD_X, SUBTRACT, JUMP_EQUAL_X = 0x02, 0x60, 0x61, 0x14, 0x1D
 NUMBER_AT, MACHINE_AT, ARGUMENTS_AT = 0, 4, 16  # offsets in struct seccomp_data; arguments are 64-bit, low word first
@@ -30,10 +33,11 @@ INSTRUCTION = 8  # bytes; the operand is the last four
 TICKET = 8  # bytes
 MAP_SHARED, MAP_ANONYMOUS = 0x01, 0x20
 """Shared memory without a file stays whole while one page of it is mapped, so that no limit would count it."""
+AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET, SOCK_KINDS = 1, 1, 5, 0xF
 NEW_NAMESPACES = 0x7E020000
 """Every CLONE_NEW* flag that clone(2) takes."""
 
-# machine -> (its audit code, numbers of the calls that are denied, of clone, setresuid and mmap)
+# machine -> (its audit code, numbers of the calls that are denied, of clone, setresuid, mmap, socketpair and prctl)
 _MACHINES = {
     "x86_64": (0xC000003E, {
         "shmget": 29, "socket": 41, "connect": 42, "bind": 49, "listen": 50, "semget": 64, "msgget": 68,
@@ -43,7 +47,7 @@ _MACHINES = {
         "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312, "memfd_create": 319, "bpf": 321,
         "userfaultfd": 323, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
         "pidfd_getfd": 438, "memfd_secret": 447,
-    }, 56, 117, 9),
+    }, 56, 117, 9, 53, 157),
     "aarch64": (0xC00000B7, {
         "pivot_root": 41, "acct": 89, "unshare": 97, "syslog": 116, "ptrace": 117, "setreuid": 145, "setuid": 146,
         "setfsuid": 151, "mq_open": 180, "msgget": 186, "semget": 190, "shmget": 194, "socket": 198, "bind": 200,
@@ -52,7 +56,7 @@ _MACHINES = {
         "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272, "memfd_create": 279, "bpf": 280,
         "userfaultfd": 282, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
         "pidfd_getfd": 438, "memfd_secret": 447,
-    }, 220, 147, 222),
+    }, 220, 147, 222, 199, 167),
 }  # fmt: skip
 CLONE3 = 435
 """Its flags lie in memory, out of a filter's sight: "no such call" makes the C library use clone instead."""
@@ -74,7 +78,7 @@ def program(machine: str, users: int = 0) -> tuple[bytes, int]:
     Raises:
         KeyError: the machine's system calls are not listed here.
     """
-    audit, denied, clone, setresuid, mmap = _MACHINES[machine]
+    audit, denied, clone, setresuid, mmap, socketpair, prctl_call = _MACHINES[machine]
     lines: list[tuple[int, ...]] = [
         (LOAD_WORD, MACHINE_AT), (JUMP_EQUAL, audit, 1, 0), DENY,
         (LOAD_WORD, NUMBER_AT), (JUMP_AT_LEAST, X32_CALLS, 0, 1), DENY,
@@ -84,6 +88,13 @@ def program(machine: str, users: int = 0) -> tuple[bytes, int]:
     lines += [
         (JUMP_EQUAL, mmap, 0, 5), _argument(3), (JUMP_ANY_BIT, MAP_ANONYMOUS, 0, 1), (JUMP_ANY_BIT, MAP_SHARED, 1, 0),
         ALLOW, DENY,
+    ]  # fmt: skip
+    lines += [
+        (JUMP_EQUAL, socketpair, 0, 8), _argument(0), (JUMP_EQUAL, AF_UNIX, 0, 5),
+        _argument(1), (AND, SOCK_KINDS), (JUMP_EQUAL, SOCK_STREAM, 1, 0), (JUMP_EQUAL, SOCK_SEQPACKET, 0, 1),
+        ALLOW, DENY,
+        (JUMP_EQUAL, prctl_call, 0, 6), _argument(0), (JUMP_EQUAL, PR_SET_DUMPABLE, 0, 2),
+        _argument(1), (JUMP_EQUAL, 0, 1, 0), ALLOW, DENY,
     ]  # fmt: skip
     for number in sorted(denied.values()):
         lines += [(JUMP_EQUAL, number, 0, 1), DENY]

@@ -295,6 +295,7 @@ class Server:
             other.line.detach()
         self._children.clear()
         self._waiting.clear()
+        self._selector.close()  # which knows them all
 
     def _branch(self, client: Client, number: int, origin: Child | None, seed: int | None) -> None:
         """Have a kernel fork itself. Its process does it; we give the sockets, the user and the name."""
@@ -508,10 +509,6 @@ class Server:
                 continue
             if child.exited:
                 continue
-            # Once it is ready, that is: a kernel that is being born has not set its score yet.
-            if child.uid is not None and child.pid and child.request is None and may_be_spared(child.pid):
-                self._kill(child, "died")  # it has made itself less likely to be killed than the server
-                continue
             if child.pid is None:
                 if time.monotonic() - child.born > FORK_DEADLINE:
                     self._fail(child, f"the kernel did not fork within {FORK_DEADLINE:g} s", state=True)
@@ -520,6 +517,10 @@ class Server:
                 pids = [child.pid, *processes.below(child.pid, found)]
             else:
                 pids = [pid for pid, process in found.items() if process.uid == child.uid]
+            # Once it is ready, that is: a kernel that is being born has not set its score yet.
+            if child.uid is not None and child.request is None and any(map(may_be_spared, pids)):
+                self._kill(child, "died")  # it has made itself less likely to be killed than the server
+                continue
             mine = [found[pid] for pid in pids if pid in found]
             # What a process shares with the server since the fork is not its own. One that was executed anew, or has
             # written all over it, shares nothing, and that cannot be seen from here: see `_end_largest`.

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import socket
 
-from sandbox.guest.confine import KernelLimits
+from sandbox.guest.confine import KernelLimits, remove_zero
 from sandbox.guest.relay import start_relay
 from sandbox.guest.server import Server
 
@@ -38,6 +38,8 @@ def main() -> None:
         parser.error(f"--directory: cannot write to {directory}")
     announce = start_relay() if options.pop("stdio") else lambda text: announce_to_starter(directory, text)
     try:
+        if options["uid_base"] is not None:
+            remove_zero()
         Server(directory, limits, **options, announce=announce).run()
     except BaseException as error:
         announce(f"- {type(error).__name__}: {error}")

@@ -30,12 +30,13 @@ from collections.abc import Callable
 import pytest
 
 from genprm import AsyncVerifier, Budget, Sampling, Solution, StopReason, Verdict, VerificationError
+from genprm.chain import Chain
 from genprm.errors import ContextFullError
 from genprm.models.scripted import Rule, ScriptedModel
 from genprm.records import ParseStatus, Segment, SegmentKind, StepVote
 from genprm.styles import Direct, GenPRM
 from genprm.styles.execution import OutputFormat
-from sandbox import Sandbox, SandboxLostError, SandboxUnavailableError
+from sandbox import RunStatus, Sandbox, SandboxLostError, SandboxUnavailableError
 
 ANALYSIS_OPEN = "step by step: "
 CODE_OPEN = "```python\n"
@@ -340,6 +341,18 @@ async def test_18_sandbox_failure_begins_anew(local_sandbox: Sandbox, monkeypatc
         report = await verifier.verify("p", ["s"])
     assert report.steps[0].segments[2].text == "42"
     assert not any("gone" in prompt for prompt in model.prompts)
+
+
+async def test_18_a_kernel_lost_between_two_runs_is_no_failure_of_the_code():
+    """What the earlier code has left is lost with it: the next code would fail for that."""
+    box = Sandbox("local", ready=0)
+    async with box, Chain(script(), box, Budget(), Sampling(), "k") as chain:
+        await chain.run("x = 1")
+        box.servers[0].connection_lost(None)
+        with pytest.raises(SandboxLostError, match="lost between two runs"):
+            await chain.run("print(x)")
+        assert (await chain.run("import os\nos._exit(1)")).status is RunStatus.DIED  # its own fault: it was told
+        assert (await chain.run("print(1)")).stdout == "1\n"
 
 
 class Watcher:

@@ -547,6 +547,8 @@ class TestWalls:
     async def test_shared_memory_that_nobody_counts(self, sandbox: Sandbox):
         async with await sandbox.session() as session:
             assert (await session.run("import mmap\nmmap.mmap(-1, 4096)")).error.name == "PermissionError"
+            zero = "mmap.mmap(open('/dev/zero', 'r+b', buffering=0).fileno(), 4096)"
+            assert (await session.run(zero)).error.name == "FileNotFoundError"
             assert (await session.run("import mmap\nlen(mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE))")).result == "4096"
 
     async def test_making_the_server_the_likelier_victim(self, sandbox: Sandbox):
@@ -557,6 +559,23 @@ class TestWalls:
                 "open('/proc/self/oom_score_adj', 'w').write('0')\nimport time\ntime.sleep(3)", 5
             )
             assert result.status is DIED, result
+
+    async def test_hiding_one_s_files_from_the_measure(self, sandbox: Sandbox):
+        async with await sandbox.session() as session:
+            hidden = await session.run("import ctypes\nctypes.CDLL(None).prctl(4, 0, 0, 0, 0)")
+            assert hidden.result == "-1"
+            assert (await session.run("ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)")).result == "0"
+
+    async def test_a_child_that_would_be_spared(self, sandbox: Sandbox):
+        """Its parent has the score that it was born with."""
+        if sandbox.runtime == "runsc":
+            pytest.skip("gVisor has no such score")
+        async with await sandbox.session() as session:
+            code = (
+                "import os, time\nif os.fork() == 0:\n    open('/proc/self/oom_score_adj', 'w').write('0')\n"
+                "    time.sleep(30)\ntime.sleep(3)"
+            )
+            assert (await session.run(code, 5)).status is DIED
 
     async def test_neighbours_cannot_meet_at_an_abstract_address(self, sandbox: Sandbox):
         for call in ("a.bind('\\0meet')", "a.connect('\\0meet')", "a.listen()"):

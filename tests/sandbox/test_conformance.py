@@ -91,6 +91,10 @@ async def test_exit_ends_the_cell_not_the_session(sandbox: Sandbox):
     async with await sandbox.session() as session:
         assert (await session.run("x = 1\nexit()")).status is RunStatus.OK
         assert (await session.run("import sys\nsys.exit(3)")).error.value == "3"
+        odd = (
+            "class Odd:\n    def __eq__(self, other):\n        raise ValueError('not to be compared')\nsys.exit(Odd())"
+        )
+        assert (await session.run(odd)).error.name == "SystemExit"
         assert (await session.run("print(x)")).stdout == "1\n"
 
 

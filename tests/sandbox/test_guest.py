@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 import threading
 
@@ -197,6 +198,8 @@ def run_filter(code: bytes, number: int, arguments: list[int], audit: int = 0xC0
             x = stored
         elif kind == seccomp.SUBTRACT:
             a = (a - operand) & 0xFFFFFFFF
+        elif kind == seccomp.AND:
+            a &= operand
         elif kind == seccomp.RETURN:
             return operand
         else:
@@ -213,8 +216,8 @@ USERS = 5
 
 
 @given(
-    st.integers(0, 600),
-    st.lists(st.one_of(st.integers(0, 2**64 - 1), st.integers(995, 1010)), min_size=4, max_size=4),
+    st.one_of(st.integers(0, 600), st.sampled_from([9, 53, 56, 157])),
+    st.lists(st.one_of(st.integers(0, 2**64 - 1), st.integers(995, 1010), st.integers(0, 6)), min_size=4, max_size=4),
     st.integers(0, USERS - 1),
     st.booleans(),
 )
@@ -241,6 +244,11 @@ def test_the_filter_lets_users_change_with_their_own_ticket_only(number, argumen
     elif number == 9:
         shared = words[3] & seccomp.MAP_SHARED and words[3] & seccomp.MAP_ANONYMOUS
         assert said == (seccomp.RETURN_EPERM if shared else seccomp.RETURN_ALLOW)
+    elif number == 53:
+        reachable = words[0] != socket.AF_UNIX or words[1] & 0xF not in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
+        assert said == (seccomp.RETURN_EPERM if reachable else seccomp.RETURN_ALLOW)
+    elif number == 157:
+        assert said == (seccomp.RETURN_EPERM if words[:2] == [4, 0] else seccomp.RETURN_ALLOW)
     elif number == 56:
         assert said == (seccomp.RETURN_EPERM if words[0] & seccomp.NEW_NAMESPACES else seccomp.RETURN_ALLOW)
     elif number == seccomp.CLONE3:

@@ -203,8 +203,8 @@ def test_a_restarted_server_removes_what_its_predecessor_left():
 def test_containers_of_dead_owners_are_reaped():
     client = connect_engine()
     try:
-        boot, namespace, _, _ = identity().split(":")
-        labels = {LABEL: f"{boot}:{namespace}:999999999:1"}
+        machine, boot, namespace, _, _ = identity().split(":")
+        labels = {LABEL: f"{machine}:{boot}:{namespace}:999999999:1"}
         dead = client.containers.create("python:3.11-slim", ["sleep", "60"], labels=labels)
         assert reap(client) >= 1
         assert dead.id not in containers()
@@ -215,10 +215,11 @@ def test_containers_of_dead_owners_are_reaped():
 def test_owner_is_alive_until_it_ends():
     assert not is_gone(identity())
     assert not is_gone("somebody else's label")
-    boot, namespace, pid, started = identity().split(":")
-    assert is_gone(f"{boot}:{namespace}:{pid}:{int(started) - 1}")
-    assert is_gone(f"another-boot:{namespace}:{pid}:{started}")
-    assert not is_gone(f"{boot}:1:{pid}:1"), "another pid namespace may hold a living owner"
+    machine, boot, namespace, pid, started = identity().split(":")
+    assert is_gone(f"{machine}:{boot}:{namespace}:{pid}:{int(started) - 1}")
+    assert is_gone(f"{machine}:another-boot:{namespace}:{pid}:{started}")
+    assert not is_gone(f"{machine}:{boot}:1:{pid}:1"), "another pid namespace may hold a living owner"
+    assert not is_gone(f"another:another-boot:{namespace}:{pid}:1"), "nor is another machine's engine ours alone"
 
 
 def test_reaping_spares_the_living():
@@ -239,6 +240,26 @@ def test_many_sessions_leak_nothing(own_backend: str):
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["leaked"] == {}
     assert said["statuses"]["ok"] == 276  # those that left children or files among them
+
+
+async def test_a_kernel_that_came_as_nobody_waited_any_more(local_sandbox: Sandbox):
+    """The answer is there, and whoever asked is cancelled before it goes on."""
+    [server] = local_sandbox.servers
+    said: list[dict[str, Any]] = []
+
+    class Line:
+        def write(self, data: bytes) -> None:
+            said.append(json.loads(data))
+
+    asked = type(server)(server.host)
+    asked._transport = Line()
+    task = asyncio.create_task(asked.request("spawn"))
+    await asyncio.sleep(0)
+    asked.data_received(json.dumps({"id": said[0]["id"], "ok": True, "kernel": "k7", "key": "x"}).encode() + b"\n")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [(each["op"], each.get("kernel")) for each in said] == [("spawn", None), ("kill", "k7")]
 
 
 @STARTED
