@@ -68,7 +68,7 @@ def directories(pid: int | None = None) -> set[Path]:
 
 
 def made_by(owner: str, pid: int | None) -> bool:
-    return owner.split(":")[2:3] == [str(pid or os.getpid())]
+    return owner.split(":")[3:4] == [str(pid or os.getpid())]
 
 
 def eventually(check: Callable[[], bool], seconds: float = 15) -> bool:
