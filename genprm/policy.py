@@ -25,6 +25,8 @@ class Policy:
 
     def __init__(self, model: ModelBackend, sampling: Sampling) -> None:
         self.model = model
+        self.completions = 0
+        """Completions drawn so far."""
         self._sampling = sampling
         self._slots = PrioritySlots(model.concurrency)
 
@@ -66,5 +68,6 @@ class Policy:
                     done = await self.model.complete(prompt, stop=stop, max_tokens=max_tokens, n=n, sampling=sampling)
             except TimeoutError as error:
                 raise ModelError(f"{self.model.name}: no answer within {CALL_SECONDS:.0f} s") from error
+        self.completions += n
         # What a policy writes becomes a solution, which may not hold everything that a model can write.
         return [completion.model_copy(update={"text": as_text(completion.text)}) for completion in done]
