@@ -14,6 +14,7 @@ from tests.train.conftest import tiny, tokenizer  # noqa: F401 - fixtures
 
 
 @pytest.mark.alone
+@pytest.mark.timeout(600)
 def test_from_rollouts_to_a_page(tiny: Path, tmp_path: Path):  # noqa: F811
     data, run = lay_out(tmp_path)
     command = (sys.executable, "-m", "experiments.label_rules", data, "-o", run, "--base", tiny, "--gsm8k", "1")
@@ -21,7 +22,7 @@ def test_from_rollouts_to_a_page(tiny: Path, tmp_path: Path):  # noqa: F811
 
     def label_rules() -> str:
         done = subprocess.run(
-            [*map(str, command), *options], cwd=ROOT, capture_output=True, text=True, timeout=280
+            [*map(str, command), *options], cwd=ROOT, capture_output=True, text=True, timeout=500
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
         return (run / "label-rules" / "README.md").read_text()

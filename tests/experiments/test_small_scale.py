@@ -34,6 +34,7 @@ def test_the_first_votes_are_those_of_a_run_with_fewer():
 
 
 @pytest.mark.alone
+@pytest.mark.timeout(600)
 @pytest.mark.docker
 def test_from_records_to_a_page(tiny: Path, tmp_path: Path):  # noqa: F811
     data, run = lay_out(tmp_path)
@@ -42,7 +43,7 @@ def test_from_records_to_a_page(tiny: Path, tmp_path: Path):  # noqa: F811
 
     def small_scale() -> list[dict[str, object]]:
         done = subprocess.run(
-            [*map(str, command), *options], cwd=ROOT, capture_output=True, text=True, timeout=280
+            [*map(str, command), *options], cwd=ROOT, capture_output=True, text=True, timeout=500
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
         return list(json.loads((run / "small-scale" / "results.json").read_text()))
