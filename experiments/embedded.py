@@ -148,9 +148,8 @@ def make_chains(run: Path, manifest: Manifest, recipe: Recipe) -> Path:
         options = (*_planting("train", recipe), "--style", "thinkprm")
         manifest.genprm("synth", "plant", run / "train.jsonl", "-o", folder, *options)
     if not chains.exists():
-        whole = {
-            (record.id, record.steps) for record in read_records(str(run / FITTING))
-        }  # what was cut is another one
+        # Of a solution that was cut the steps are others.
+        whole = {(record.id, record.steps) for record in read_records(str(run / FITTING))}
         records = [each for each in read_records(str(folder / "train.jsonl")) if (each.id, each.steps) in whole]
         write_text(chains, "".join(record.model_dump_json() + "\n" for record in records))
     return chains

@@ -99,12 +99,12 @@ async def write_critique(chain: Chain, problem: str, steps: Sequence[str]) -> Cr
         if written.finish_reason is FinishReason.LENGTH or block is None:
             break
         text += CODE_END
-        opened = _PYTHON.match(FENCE + block)
+        opened = _PYTHON.match(block)
         if opened is None:
             continue
         if len(outputs) >= budget.runs * len(steps):
             break
-        run = await chain.run((FENCE + block)[opened.end() :].strip())
+        run = await chain.run(block[opened.end() :].strip())
         shown = format_output(run, OutputFormat.REFERENCE, budget.output_chars)
         spliced = CODE_OUTPUT.format(output=shown)
         outputs.append(Output(start=len(text), end=len(text) + len(spliced), shown=shown, run=run))
@@ -146,8 +146,8 @@ def _boxes(written: str) -> list[str]:
 
 
 def _open_block(text: str) -> str | None:
-    """What stands in the code block that is still open at the end of a text."""
-    return text.rpartition(FENCE)[2] if text.count(FENCE) % 2 else None
+    """The code block that is still open at the end of a text, from its fence on."""
+    return text[text.rindex(FENCE) :] if text.count(FENCE) % 2 else None
 
 
 def _without_outputs(critique: Critique) -> str:

@@ -114,20 +114,20 @@ class Actor(Generic[Row, Found]):
         """
         indices = [int(index) for index in batch["index"]]
         rows = [self._worker.row.model_validate_json(text) for text in batch["row"]]
-        found = zip(indices, self._call(self._work(indices, rows)), strict=True)
-        done = sorted(found, key=lambda one: isinstance(one[1], BaseException))
-        return {
-            "index": [index for index, _ in done],
-            "record": ["" if isinstance(one, BaseException) else one.model_dump_json() for _, one in done],
-            "error": [str(one) if isinstance(one, BaseException) else "" for _, one in done],
-        }
+        done = self._call(self._work(indices, rows))
+        return {name: [one[name] for one in done] for name in ("index", "record", "error")}
 
-    async def _work(self, indices: list[int], rows: list[Row]) -> list[Found | BaseException]:
+    async def _work(self, indices: list[int], rows: list[Row]) -> list[dict[str, Any]]:
         found = await asyncio.gather(*map(self._worker.work, indices, rows), return_exceptions=True)
-        for one in found:
-            if isinstance(one, BaseException) and not isinstance(one, GenprmError | SandboxError):
+        done, failed = list[dict[str, Any]](), list[dict[str, Any]]()
+        for index, one in zip(indices, found, strict=True):
+            if isinstance(one, GenprmError | SandboxError):
+                failed.append({"index": index, "record": "", "error": str(one)})
+            elif isinstance(one, BaseException):
                 raise one
-        return found
+            else:
+                done.append({"index": index, "record": one.model_dump_json(), "error": ""})
+        return done + failed
 
     def _call(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -216,10 +216,11 @@ class Session:
                         await cell.complete.wait()
             if self._closing is not None:
                 raise SessionClosedError(f"kernel {self.name} was closed while code was running")
-            if self._exit and self._exit.get("reason") in NOT_THE_GUESTS:
-                raise SandboxLostError(f"the kernel was killed for no fault of its own: {self._exit['reason']}")
-            if self._ended.is_set() and not self._exit:
-                raise SandboxLostError(f"kernel server {self.server.name} went away while code was running")
+            if self.lost:
+                raise SandboxLostError(
+                    f"the kernel was killed for no fault of its own: {self._exit['reason']}" if self._exit
+                    else f"kernel server {self.server.name} went away while code was running"
+                )  # fmt: skip
         except asyncio.CancelledError:
             await self.close()
             raise

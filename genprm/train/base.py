@@ -11,6 +11,7 @@ from genprm.models.chat import first_line, load_tokenizer
 from genprm.models.embedded import EMBEDDED, EMBEDDED_HUB_ID, model_source
 from genprm.report import write_text
 from genprm.train.recipes import LoRA
+from genprm.train.trainer import in_bfloat16
 
 HEADS = ["score", "classifier"]
 """What a two-class head is called in transformers: it is trained as a whole."""
@@ -74,7 +75,9 @@ def started(recipe: L, start: str | None) -> L:
         raise InputError(f"{start}: no folder of a LoRA adapter (adapter_config.json)") from error
 
 
-def load_for_training(base: Base, lora: LoRA, max_length: int, start: str | None = None, *, head: bool = False) -> Any:
+def load_for_training(
+    base: Base, lora: LoRA, max_length: int, start: str | None = None, *, mixed: bool = False, head: bool = False
+) -> Any:
     """The base model with LoRA matrices to train: new ones, or those of an adapter.
 
     Args:
@@ -82,6 +85,7 @@ def load_for_training(base: Base, lora: LoRA, max_length: int, start: str | None
         lora: the shape of new ones.
         max_length: most tokens of a sequence.
         start: the folder of an adapter to go on from.
+        mixed: with its own weights, which are not trained, in bfloat16 on a CPU, too, if that can multiply them.
         head: with a two-class head in the place of the language model's.
 
     Raises:
@@ -92,9 +96,8 @@ def load_for_training(base: Base, lora: LoRA, max_length: int, start: str | None
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
-    gpu = torch.cuda.is_available()
-    given: dict[str, Any] = {"dtype": torch.bfloat16 if gpu else torch.float32}
-    if not gpu and max_length <= EAGER_LENGTH:
+    given: dict[str, Any] = {"dtype": torch.bfloat16 if in_bfloat16(mixed) else torch.float32}
+    if not torch.cuda.is_available() and max_length <= EAGER_LENGTH:
         given["attn_implementation"] = "eager"
     try:
         if head:

@@ -366,7 +366,7 @@ def _trainer(
         arguments.eval_steps = options.eval_every or max(1, recipe.steps // 5)
         arguments.eval_on_start = place.last_checkpoint is None
     trainer = trl.GRPOTrainer(
-        model=load_for_training(base, recipe, options.max_length, options.start),
+        model=load_for_training(base, recipe, options.max_length, options.start, mixed=options.mixed),
         reward_funcs=agreement,
         args=arguments,
         train_dataset=Dataset.from_dict({"prompt": _order(train, options)}),

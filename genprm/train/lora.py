@@ -174,7 +174,9 @@ def _trainer(
     arguments = _arguments(options, machine, place, looks=held_out is not None)
     sets = [Dataset.from_list([example._asdict() for example in part.examples]) for part in (train, held_out) if part]
     given: dict[str, Any] = {
-        "model": load_for_training(base, options.recipe, options.max_length, options.start, head=options.task.has_head),
+        "model": load_for_training(
+            base, options.recipe, options.max_length, options.start, mixed=options.mixed, head=options.task.has_head
+        ),
         "args": arguments,
         "train_dataset": sets[0],
         "eval_dataset": sets[1] if held_out else None,

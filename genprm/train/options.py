@@ -23,7 +23,7 @@ class CommonOptions(Record):
     """Most tokens of a conversation, but for what code prints in one's own rollouts; longer ones are left out."""
     limit: Positive | None = None
     mixed: bool = False
-    """On a CPU, multiply in bfloat16 and keep the weights in float32. On a GPU all is bfloat16 anyway."""
+    """On a CPU, multiply in bfloat16, and keep only what is trained in float32. On a GPU it is so anyway."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     eval_every: Positive | None = None
     """Steps between two looks at the dev file. Default: ten looks, or five where rollouts must be written for one."""

@@ -6,6 +6,7 @@ environment. Without them (the local backend) only the resource limits hold.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import os
@@ -106,7 +107,8 @@ def remove_zero() -> None:
     """Remove ``/dev/zero`` where it is a container's own: mapped shared, it is memory that no limit counts."""
     with open("/proc/self/mounts") as mounts:
         if any(mount.split()[1:3] == ["/dev", "tmpfs"] for mount in mounts):
-            os.unlink("/dev/zero")
+            with contextlib.suppress(FileNotFoundError):  # another server in this container was first
+                os.unlink("/dev/zero")
 
 
 def prefer_for_oom() -> None:
