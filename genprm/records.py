@@ -11,7 +11,16 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
 
 from sandbox import RunResult
 
@@ -304,6 +313,7 @@ class FailedRow(Row):
 
 
 OutputRow = Verification | FailedRow
+_output_row: TypeAdapter[OutputRow] = TypeAdapter(OutputRow)
 
 
 def parse_row(line: str | bytes) -> OutputRow:
@@ -312,7 +322,4 @@ def parse_row(line: str | bytes) -> OutputRow:
     Raises:
         pydantic.ValidationError: it is neither a verification nor a failed row of this schema version.
     """
-    from pydantic import TypeAdapter
-
-    adapter: TypeAdapter[OutputRow] = TypeAdapter(OutputRow)
-    return adapter.validate_json(line)
+    return _output_row.validate_json(line)

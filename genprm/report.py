@@ -20,7 +20,7 @@ def render_report(rows: Sequence[OutputRow], title: str) -> str:
     template = environment.from_string(resources.files("genprm").joinpath("templates/report.html").read_text())
     styles = code_styles()
     return template.render(
-        title=title,
+        title=title.encode("utf-8", "replace").decode(),  # a file's name may be no text
         rows=rows,
         done=[row for row in rows if isinstance(row, Verification)],
         labelled=any(row.label is not None for row in rows),
@@ -53,18 +53,19 @@ def write_text(path: Path, text: str) -> None:
     try:
         staged.write_text(text, encoding="utf-8")
         staged.replace(path)
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:
         with contextlib.suppress(OSError):
             staged.unlink()
-        raise OutputError(f"{path}: {error.strerror or error}") from error
+        raise OutputError(f"{path}: {(isinstance(error, OSError) and error.strerror) or error}") from error
 
 
-def _color(score: float | None) -> str:
-    """Green from 0.5 on, red below, paler towards the border between them; grey for a step without a score."""
-    if score is None:
+def _color(step: StepVerification) -> str:
+    """Red where it is judged wrong, else green, paler the less sure; grey for a step without a score."""
+    if step.score is None:
         return "var(--grey)"
-    hue = 4 if Verdict.of(score) is Verdict.INCORRECT else 140
-    return f"hsl({hue} 62% var(--lightness) / {0.4 + 1.2 * abs(score - 0.5):.2f})"
+    wrong = step.verdict is Verdict.INCORRECT
+    sure = max(0.0, 0.5 - step.score if wrong else step.score - 0.5)  # by a majority, 0.6 can be the first error
+    return f"hsl({4 if wrong else 140} 62% var(--lightness) / {0.4 + 1.2 * sure:.2f})"
 
 
 def _mark(step: StepVerification) -> str:

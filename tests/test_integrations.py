@@ -18,6 +18,7 @@ from tests.serve.conftest import RULES
 from tests.train.conftest import tiny, tokenizer  # noqa: F401 - fixtures
 
 A_TENTH = pytest.approx(0.1)
+FEW = "field steps: tuple should have at least 1 item after validation, not 0"
 
 
 @pytest.fixture
@@ -34,18 +35,22 @@ def verifier() -> Iterator[Verifier]:
 def test_datasets(verifier: Verifier, tmp_path: Path):
     import datasets
 
-    rows = {"problem": ["P"] * 3, "steps": [["one", "two"], ["one", "wrong"], ["no verdict"]]}
+    steps = [["one", "two"], ["one", "wrong"], ["no verdict"], [], ["one\0"], None]
+    rows = {"problem": ["P"] * 6, "steps": steps}
     found = datasets.Dataset.from_dict(rows).map(batch_function(verifier), batched=True, batch_size=2)
-    assert list(found["score"]) == [0.9, A_TENTH, None]
-    assert list(found["step_scores"]) == [[0.9, 0.9], [0.9, A_TENTH], [None]]
-    assert list(found["first_error"]) == [-1, 1, None]
-    assert list(found["unscored"]) == [0, 0, 1]
-    assert list(found["problem"]) == ["P"] * 3
+    assert list(found["score"]) == [0.9, A_TENTH, None, None, 0.9, None]
+    assert list(found["step_scores"]) == [[0.9, 0.9], [0.9, A_TENTH], [None], None, [0.9], None]
+    assert list(found["first_error"]) == [-1, 1, None, None, -1, None]
+    assert list(found["unscored"]) == [0, 0, 1, None, 0, None]
+    assert [error.partition(", ")[2] for error in found["error"][:4]] == ["", "", "", FEW]
+    assert found["error"][5].endswith("a list of them for the steps")
+    assert list(found["problem"]) == ["P"] * 6
 
 
 def test_a_process_reward_model(verifier: Verifier):
     outputs = [["one\n\ntwo", "wrong"], ["", "no verdict\n\none"]]
     assert PRM(verifier).score(["P", "Q"], outputs) == [[[0.9, 0.9], [A_TENTH]], [[None], [None, None]]]
+    assert PRM(verifier, unscored=0.0).score(["P"], [["", "no verdict"]]) == [[[0.0], [0.0]]]
     with pytest.raises(ValueError, match="shorter"):
         PRM(verifier).score(["P", "Q"], [["one"]])
 

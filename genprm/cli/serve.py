@@ -104,10 +104,16 @@ async def _serve(options: RunOptions, settings: Any, place: socket.socket, drain
     from genprm.serve.middleware import log
     from genprm.serve.server import run, url
 
-    async with open_verifier(options, say, patience=PATIENCE) as verifier:
+    tell = say
+
+    def begun() -> None:
+        nonlocal tell
+        log("listening", url=url(place), model=verifier.model.name, style=verifier.style.name)
+        tell = lambda line: log("notice", message=line)  # noqa: E731 - from here on all is JSON
+
+    async with open_verifier(options, lambda line: tell(line), patience=PATIENCE) as verifier:
         await run(
             create_app(verifier, settings), place, drain_seconds,
-            begun=lambda: log("listening", url=url(place), model=verifier.model.name, style=verifier.style.name),
-            ending=lambda: log("draining", seconds=drain_seconds),
+            begun=begun, ending=lambda: log("draining", seconds=drain_seconds),
         )  # fmt: skip
         log("ended")

@@ -9,7 +9,15 @@ from genprm.errors import ConfigError
 from genprm.integrations.completion import as_solution
 from genprm.records import Solution
 
-_SPECIAL = re.compile(r"<\|im_start\|>\w*\n?|<\|start_header_id\|>\w*<\|end_header_id\|>\s*|<\|[^<>|\n]{1,40}\|>|</?s>")
+_SPECIAL = re.compile(
+    r"<\|im_start\|>\w*\n?|<\|start_header_id\|>\w*<\|end_header_id\|>\s*|<\|[^<>|\n]{1,40}\|>|</?s>"
+    r"|<start_of_turn>\w*\n?|<end_of_turn>|<bos>|<eos>|<｜[^<>｜\n]{1,40}｜>|\[/?INST\]"
+)
+_NOT_ASKED = re.compile(
+    r"(?s)<\|im_start\|>system\n.*?<\|im_end\|>|<\|start_header_id\|>system<\|end_header_id\|>.*?<\|eot_id\|>"
+    r"|<think>\s*\Z"
+)
+"""What stands in a prompt and is no part of the problem: a system's turn, and where the response's thoughts begin."""
 
 
 def as_solutions(queries: Sequence[str], prompts: Sequence[str]) -> list[Solution | None]:
@@ -25,7 +33,7 @@ def as_solutions(queries: Sequence[str], prompts: Sequence[str]) -> list[Solutio
         written = _after(prompt, query)
         if written is None:
             raise ConfigError(f"query[{place}] does not begin with prompts[{place}]")
-        problem, response = (_SPECIAL.sub("", text).strip() for text in (prompt, written))
+        problem, response = (_SPECIAL.sub("", text).strip() for text in (_NOT_ASKED.sub("", prompt), written))
         if not problem:
             raise ConfigError(f"prompts[{place}] has no problem")
         found.append(as_solution(str(place), problem, response))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from genprm.integrations.completion import as_solution
+from genprm.integrations.completion import as_solution, verified
 from genprm.models.base import Message
-from genprm.records import Verification
 from genprm.verifier import Verifier
 
 Prompt = str | Sequence[Message]
@@ -33,7 +32,8 @@ def reward_function(verifier: Verifier, votes: int | None = None) -> Callable[..
         }
         found: list[float | None] = [None] * len(completions)
         for place, row in zip(solutions, verifier.verify_many(solutions.values(), votes=votes), strict=True):
-            found[place] = row.score if isinstance(row, Verification) else None
+            said = verified(row)
+            found[place] = said and said.score
         return found
 
     reward.__name__ = "genprm"  # TRL names its figures after it

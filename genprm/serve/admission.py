@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 from genprm.serve.errors import BusyError, TooManyError
 
@@ -17,23 +17,26 @@ class Admission:
     """Places for rows.
 
     Args:
-        at_work: rows at work at once.
+        at_work: rows at work at once, of the usual number of votes.
         waiting: rows that may wait for that.
+        votes: the usual number. A row with more of them takes the room of several.
     """
 
-    def __init__(self, at_work: int, waiting: int) -> None:
+    def __init__(self, at_work: int, waiting: int, votes: int = 1) -> None:
         self.most = at_work + waiting
         self.taken = 0
         """Rows at work or waiting."""
         self.working = 0
         self._at_work = at_work
-        self._free = asyncio.Semaphore(at_work)
+        self._chains = at_work * votes
+        self._free = asyncio.Semaphore(self._chains)
+        self._turn = asyncio.Lock()
         self._seconds = 1.0
         """What a row takes, as a moving mean."""
 
     @contextmanager
-    def admit(self, rows: int) -> Iterator[None]:
-        """Hold places for so many rows.
+    def admit(self, rows: int) -> Iterator[Callable[[], None]]:
+        """Hold places for so many rows; what it yields gives one back, of a row that is done before the others.
 
         Raises:
             BusyError: there are none now.
@@ -43,16 +46,27 @@ class Admission:
             raise TooManyError(f"{rows} rows in one request: at most {self.most}")
         if self.taken + rows > self.most:
             raise BusyError(self._retry_after())
+        left = rows
+
+        def give_back() -> None:
+            nonlocal left
+            left -= 1
+            self.taken -= 1
+
         self.taken += rows
         try:
-            yield
+            yield give_back
         finally:
-            self.taken -= rows
+            self.taken -= left
 
     @asynccontextmanager
-    async def work(self) -> AsyncIterator[None]:
-        """Wait until this row, which has a place, may be worked on."""
-        async with self._free:
+    async def work(self, votes: int) -> AsyncIterator[None]:
+        """Wait until this row, which has a place, may be worked on with so many votes."""
+        with ExitStack() as held:
+            async with self._turn:  # two rows that have half of what they need would wait for ever
+                for _ in range(min(votes, self._chains)):
+                    await self._free.acquire()
+                    held.callback(self._free.release)
             begun = time.monotonic()
             self.working += 1
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
@@ -40,13 +40,15 @@ from genprm.serve.errors import (
 )
 from genprm.serve.events import EventResponse, Stream, as_event
 from genprm.serve.metrics import Metrics
-from genprm.serve.middleware import CLIENT_GONE, ENDING, INTERNAL, RequestMiddleware, log, refusal
+from genprm.serve.middleware import CLIENT_GONE, ENDING, INTERNAL, STREAMED, RequestMiddleware, log, refusal
 from genprm.tasks import gather_all
 from genprm.verifier import AsyncVerifier
 from genprm.viewer.pages import add_static, live_router
 from sandbox import SandboxUnavailableError
 
 T = TypeVar("T")
+Unavailable = ModelUnavailableError | SandboxUnavailableError
+UNAVAILABLE = (ModelUnavailableError, SandboxUnavailableError)
 UNWELL = 30.0
 """Seconds for which ``/health`` tells of a model or a sandbox that was gone."""
 
@@ -156,8 +158,8 @@ class Service:
     def __init__(self, verifier: AsyncVerifier, settings: ServeSettings) -> None:
         self._verifier = verifier
         self._settings = settings
-        self._admission = Admission(verifier.rows_at_once, settings.max_waiting)
-        self._gone: tuple[float, str] | None = None
+        self._admission = Admission(verifier.rows_at_once, settings.max_waiting, verifier.votes.first)
+        self._gone: tuple[float, type[Unavailable], str] | None = None
         """When model or sandbox were last found to be gone, and how."""
         self.metrics = Metrics(self._admission, verifier.sandbox)
 
@@ -167,7 +169,9 @@ class Service:
 
     def health(self) -> Health:
         """How it is. Some time after a failure it is taken to be well: else nobody would ever ask it again."""
-        reason = self._gone[1] if self._gone and time.monotonic() - self._gone[0] < UNWELL else None
+        gone = self._gone if self._gone and time.monotonic() - self._gone[0] < UNWELL else None
+        # Not all that was said: it may quote a model server, and no key is asked for here.
+        reason = gone and _fault(gone[1](gone[2]))[1].type
         return Health(
             status="unavailable" if reason else "ok", model=self._model.name, style=self._verifier.style.name,
             reason=reason,
@@ -176,7 +180,8 @@ class Service:
     def counted(self, path: str, status: int, seconds: float) -> None:
         """Count an answered request."""
         self.metrics.requests.labels(path, str(status)).inc()
-        self.metrics.seconds.labels(path).observe(seconds)
+        if status == 200:  # who is turned away at once would make an overload look fast
+            self.metrics.seconds.labels(path).observe(seconds)
 
     async def verify(self, request: Request, row: VerifyRequest) -> Response:
         """See the route."""
@@ -193,8 +198,12 @@ class Service:
             with place:
                 try:
                     found = await self._one(row, row, stream)
+                except asyncio.CancelledError:
+                    request.state.notes.setdefault(STREAMED, CLIENT_GONE)
+                    raise
                 except Exception as error:  # noqa: BLE001 - the status is sent already: it is told in the stream
                     status, fault = _fault(error)
+                    request.state.notes[STREAMED] = status
                     log("failed", id=request.state.request_id, status=status, error=_described(error))
                     stream.put("error", ErrorResponse(error=fault, request_id=request.state.request_id))
                 else:
@@ -207,8 +216,8 @@ class Service:
         """See the route."""
         self._check(batch)
         request.state.notes["rows"] = len(batch.rows)
-        with self._admission.admit(len(batch.rows)):
-            results = await _while_connected(request, self._scores(batch.rows, batch))
+        with self._admission.admit(len(batch.rows)) as give_back:
+            results = await _while_connected(request, self._scores(batch.rows, batch, give_back))
         return ScoreResponse(model=self._model.name, style=self._verifier.style.name, results=results)
 
     async def reward(self, request: Request, asked: RewardRequest) -> RewardResponse:
@@ -216,8 +225,8 @@ class Service:
         solutions = as_solutions(asked.query, asked.prompts)
         rows = [solution for solution in solutions if solution]
         request.state.notes["rows"] = len(rows)
-        with self._admission.admit(len(rows)):
-            scored = iter(await _while_connected(request, self._scores(rows, Wanted())))
+        with self._admission.admit(len(rows)) as give_back:
+            scored = iter(await _while_connected(request, self._scores(rows, Wanted(), give_back)))
         results = [next(scored) if solution else _BLANK for solution in solutions]
         unscored = [place for place, result in enumerate(results) if result.score is None]
         otherwise = self._settings.unscored_reward
@@ -253,11 +262,13 @@ class Service:
     async def _one(self, wanted: Wanted, solution: Solution, watch: Stream | None = None) -> Verification:
         """Verify a row that has a place, in time, and note how it ends."""
 
+        asked, votes = time.monotonic(), wanted.plan(self._verifier.votes)
+
         async def work() -> Verification:
-            async with self._admission.work():
-                return await self._verifier.verify_solution(
-                    solution, votes=wanted.plan(self._verifier.votes), watch=watch
-                )
+            async with self._admission.work(votes.first):
+                if self._gone and self._gone[0] > asked:  # found so while this row waited: others have had the patience
+                    raise self._gone[1](self._gone[2])
+                return await self._verifier.verify_solution(solution, votes=votes, watch=watch)
 
         try:
             found = await self._in_time(wanted, work())
@@ -265,30 +276,43 @@ class Service:
             raise  # nothing was tried
         except Exception as error:
             self.metrics.failed.inc()
-            if isinstance(error, ModelUnavailableError | SandboxUnavailableError):
-                self._gone = time.monotonic(), _described(error)
+            if isinstance(error, UNAVAILABLE):
+                self._gone = time.monotonic(), type(error), str(error)
             raise
         self._gone = None
         self.metrics.count(found)
         return found
 
-    async def _scores(self, rows: Sequence[Solution], wanted: Wanted) -> tuple[Score, ...]:
+    async def _scores(
+        self, rows: Sequence[Solution], wanted: Wanted, give_back: Callable[[], None]
+    ) -> tuple[Score, ...]:
+        """The rows' scores. Where model or sandbox were gone for all of them, that is raised."""
+        gone: list[Unavailable] = []
+
         async def one(row: Solution) -> Score:
             try:
                 found = await self._one(wanted, row)
+            except UNAVAILABLE as error:
+                gone.append(error)
+                return Score(id=row.id, score=None, first_error=None, steps=None, error=str(error))
             except (VerificationError, DeadlineError) as error:
                 return Score(id=row.id, score=None, first_error=None, steps=None, error=str(error))
-            except (ModelUnavailableError, SandboxUnavailableError, ConfigError):
+            except ConfigError:
                 raise
             except Exception as error:  # noqa: BLE001 - on what one model wrote: the others are not to be lost for it
                 log("failed", id=row.id, error=_described(error))
                 return Score(id=row.id, score=None, first_error=None, steps=None, error=INTERNAL.message)
+            finally:
+                give_back()
             return Score(
                 id=row.id, score=found.score, first_error=found.first_error if found.settled else None,
                 steps=tuple(step.score for step in found.steps),
             )  # fmt: skip
 
-        return tuple(await gather_all(one(row) for row in rows))
+        scores = tuple(await gather_all(one(row) for row in rows))
+        if gone and len(gone) == len(rows):
+            raise gone[0]
+        return scores
 
 
 async def _while_connected(request: Request, work: Awaitable[T]) -> T:

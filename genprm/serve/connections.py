@@ -37,16 +37,18 @@ class Connection(H11Protocol):
         self._overdue: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._heard = self.loop.time()
+        self._aborted = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # whatever is unread is minded, be it little
         if len(self.connections) > most_connections():
             idle = [
                 each
                 for each in self.connections
-                if isinstance(each, Connection) and not each._is_at_work and not each.transport.is_closing()
+                if isinstance(each, Connection) and not each._is_at_work and not each._aborted
             ]
-            min(idle, key=lambda each: each._heard).transport.abort()
+            min(idle, key=lambda each: each._heard)._abort()
         self._expect()
 
     def data_received(self, data: bytes) -> None:
@@ -60,7 +62,7 @@ class Connection(H11Protocol):
         self._stop_minding()
 
     def pause_writing(self) -> None:
-        """More waits to be read than is kept for a client: see that it reads."""
+        """Something waits to be read: see that the client reads."""
         super().pause_writing()
         self._mind(self.transport.get_write_buffer_size())
 
@@ -74,7 +76,7 @@ class Connection(H11Protocol):
             if now < waiting:
                 self._mind(now)
             else:
-                self.transport.abort()
+                self._abort()
 
         self._unread = self.loop.call_later(WRITE_SECONDS, look)
 
@@ -82,6 +84,10 @@ class Connection(H11Protocol):
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
+
+    def _abort(self) -> None:
+        self._aborted = True
+        self.transport.abort()
 
     @property
     def _is_at_work(self) -> bool:
@@ -92,7 +98,7 @@ class Connection(H11Protocol):
         if self._is_at_work or self.transport.is_closing():
             self._forget()
         elif self._overdue is None:
-            self._overdue = self.loop.call_later(READ_SECONDS, self.transport.abort)
+            self._overdue = self.loop.call_later(READ_SECONDS, self._abort)
 
     def _forget(self) -> None:
         if self._overdue is not None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from genprm.records import Segment, StepVote
+from genprm.serve.middleware import STREAMED
 
 HEARTBEAT = 15.0
 """Seconds of silence after which a comment is sent, so that proxies keep the connection."""
@@ -118,6 +119,7 @@ class EventResponse(StreamingResponse):
         except TimeoutError:
             pass  # it has had its time: the connection ends here
         except asyncio.CancelledError:
+            scope["state"]["notes"][STREAMED] = 503
             await send({"type": "http.response.body", "body": self._ending, "more_body": False})
         finally:
             await self._events.aclose()

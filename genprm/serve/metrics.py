@@ -10,7 +10,7 @@ from sandbox import RunStatus, Sandbox
 
 UNSCORED = "unscored"
 ASKED = ("/v1/verify", "/v1/score", "/get_reward")
-ANSWERS = ("200", "422", "429", "500", "502", "503", "504")
+ANSWERS = ("200", "401", "404", "408", "413", "422", "429", "499", "500", "502", "503", "504")
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
@@ -26,11 +26,11 @@ class Metrics:
         registry = self._registry = CollectorRegistry()
         self.requests = Counter("genprm_requests", "Answered requests.", ["path", "status"], registry=registry)
         self.seconds = Histogram(
-            "genprm_request_seconds", "From the request to the end of its answer.", ["path"],
+            "genprm_request_seconds", "From a request that gets what it asks for to the end of its answer.", ["path"],
             buckets=SECONDS, registry=registry,
         )  # fmt: skip
-        self._tokens = Counter("genprm_tokens", "Tokens read and written.", ["kind"], registry=registry)
-        self._runs = Counter("genprm_code_runs", "Executions, by what came of them.", ["status"], registry=registry)
+        self._tokens = Counter("genprm_tokens", "Tokens of the rows that came out.", ["kind"], registry=registry)
+        self._runs = Counter("genprm_code_runs", "Executions in the rows, by status.", ["status"], registry=registry)
         self._steps = Counter("genprm_steps", "Judged steps, and unscored ones.", ["verdict"], registry=registry)
         self.failed = Counter("genprm_failed_rows", "Rows that could not be verified.", registry=registry)
         working = Gauge("genprm_rows_in_flight", "Rows at work.", registry=registry)

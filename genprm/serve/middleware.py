@@ -31,6 +31,8 @@ CLIENT_GONE = 499
 INTERNAL = Fault(type="internal", message="this should not have happened; the server's log says more")
 ENDING = Fault(type="ending", message="the server is ending")
 """Of a request that has not ended when the server must."""
+STREAMED = "streamed"
+"""Among a request's notes, the status of an answer whose header had said 200 before that was known."""
 _ID = re.compile(r"[\w.:-]{1,64}")
 
 
@@ -90,7 +92,7 @@ class RequestMiddleware:
             if not exchange.begun:
                 await exchange.refuse(scope, 500, INTERNAL)
         finally:
-            seconds, status, path = time.monotonic() - begun, exchange.status, scope["path"]
+            seconds, status, path = time.monotonic() - begun, notes.pop(STREAMED, exchange.status), scope["path"]
             self._counted(path if path in self._routes else "other", status, seconds)
             log("request", id=exchange.id, method=scope["method"], path=path, status=status, seconds=seconds, **notes)
 

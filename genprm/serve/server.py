@@ -52,7 +52,7 @@ class _Server(uvicorn.Server):
 async def run(
     app: FastAPI, place: socket.socket, drain_seconds: int, begun: Callable[[], None], ending: Callable[[], None]
 ) -> None:
-    """Answer until SIGTERM or Ctrl-C; then let requests end, for so many seconds.
+    """Answer until SIGTERM or Ctrl-C; then let requests end, for so many seconds, or until it comes again.
 
     Args:
         app: what answers.
@@ -61,8 +61,7 @@ async def run(
         begun: called when connections are taken.
         ending: called when it is to end.
     """
-    for name in ("uvicorn.error", "asyncio"):
-        logging.getLogger(name).addHandler(LogHandler(logging.WARNING))
+    logging.getLogger().addHandler(LogHandler(logging.WARNING))
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=drain_seconds,
         server_header=False, timeout_keep_alive=KEEP_ALIVE, http=Connection, backlog=backlog(),
@@ -70,8 +69,12 @@ async def run(
     server = _Server(config)
 
     def stop() -> None:
-        server.should_exit = True
-        ending()
+        if server.should_exit:
+            for request in server.server_state.tasks:
+                request.cancel()  # it is told so
+        else:
+            server.should_exit = True
+            ending()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)

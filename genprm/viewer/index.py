@@ -70,7 +70,7 @@ class Filter(str, Enum):
     def lets(self, facts: Facts) -> bool:
         """Whether it lets a row through."""
         said, label = facts.first_error, facts.label
-        named = label if said is None else said
+        named = said if facts.kind is Kind.VERIFICATION else label
         return {
             Filter.ALL: True,
             Filter.ERROR: named is not None and named >= 0,
@@ -138,7 +138,7 @@ class RowIndex:
     @property
     def share(self) -> float:
         """How far the pass is."""
-        return 1.0 if self.complete else self._read / self._bytes
+        return 1.0 if self.complete else min(1.0, self._read / self._bytes)
 
     def wait_for(self, rows: int, seconds: float) -> None:
         """Wait until so many rows are known, or all, but no longer than that."""
@@ -209,6 +209,8 @@ class RowIndex:
         """Read what there is, then what is added: a job may still be writing."""
         offsets: dict[int, int] = {}
         while True:
+            with contextlib.suppress(InputError):
+                self._bytes = max(1, sum(map(_size, self._files)))
             for file, path in enumerate(self._files):
                 with contextlib.suppress(OSError):  # deleted: what is known of it stays, and its rows cannot be read
                     if self._is_another(file, path, offsets.get(file, 0)):
@@ -286,9 +288,13 @@ class RowIndex:
             self._places.append(place)
             self.facts.append(facts)
         else:
-            self.reasons.subtract(set(self.facts[half].reasons))
+            before = self.facts[half]
+            self.reasons.subtract(set(before.reasons))
+            if self._by_id.get(before.id) == half:
+                del self._by_id[before.id]
             self._places[half], self.facts[half] = place, facts
-        self._by_id.setdefault(facts.id, number)
+        if facts.kind is not Kind.BROKEN:  # which has no id but its number
+            self._by_id.setdefault(facts.id, number)
         self.reasons.update(set(facts.reasons))
 
 

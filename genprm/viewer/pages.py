@@ -107,8 +107,7 @@ def rows_router(indexes: Sequence[RowIndex]) -> APIRouter:
     ) -> HTMLResponse:
         index.wait_for(page * PAGE, FIRST_ROWS)
         start = (page - 1) * PAGE
-        if len(indexes) == 2 and wanted is Filter.ALL and not (reason or text):
-            order = differing(index, indexes[1])
+        if order := _order(indexes, wanted, reason, text):
             numbers, found = order[start : start + PAGE], len(order)
         else:
             numbers, found = index.find(wanted, reason, text, start, PAGE)
@@ -122,7 +121,8 @@ def rows_router(indexes: Sequence[RowIndex]) -> APIRouter:
             rows=[_shown(index, number) for number in numbers],
             others=[_other(indexes, index.facts[number].id) for number in numbers],
             found=found, page=page, pages=max(1, -(-found // PAGE)), at=at, wanted=wanted, reason=reason, text=text,
-            filters=list(Filter), here=at(page), missing=index.missing(indexes[1]) if len(indexes) == 2 else 0,
+            filters=list(Filter), here=at(page), complete=_complete(indexes),
+            missing=index.missing(indexes[1]) if len(indexes) == 2 else 0,
         )  # fmt: skip
 
     @router.get("/rows/{number}.json")
@@ -139,7 +139,12 @@ def rows_router(indexes: Sequence[RowIndex]) -> APIRouter:
         page: Annotated[int, Query(ge=1, le=10**9)] = 1,
     ) -> HTMLResponse:
         _check(index, number)
-        before, after = index.next_to(number, wanted, reason, text)
+        if order := _order(indexes, wanted, reason, text):
+            place = order.index(number)
+            before = order[place - 1] if place else None
+            after = order[place + 1] if place + 1 < len(order) else None
+        else:
+            before, after = index.next_to(number, wanted, reason, text)
         return _page(
             "row.html", title=f"{index.facts[number].id}, {index.path.name}", names=_names(indexes), index=index,
             row=_shown(index, number), before=before, after=after, here=_query(wanted, reason, text, page),
@@ -148,9 +153,23 @@ def rows_router(indexes: Sequence[RowIndex]) -> APIRouter:
 
     @router.get("/progress")
     def progress() -> dict[str, Any]:
-        return {"share": min(each.share for each in indexes), "rows": len(index)}
+        return {
+            "share": min(each.share for each in indexes),
+            "rows": len(index),
+            "complete": _complete(indexes),
+        }
 
     return router
+
+
+def _complete(indexes: Sequence[RowIndex]) -> bool:
+    return all(each.complete for each in indexes)
+
+
+def _order(indexes: Sequence[RowIndex], wanted: Filter, reason: str, text: str) -> list[int]:
+    """The order of a list of all rows of two files; empty where rows come as they stand in their file."""
+    is_whole = wanted is Filter.ALL and not (reason or text)
+    return differing(*indexes) if len(indexes) == 2 and is_whole else []
 
 
 def differing(index: RowIndex, other: RowIndex) -> list[int]:

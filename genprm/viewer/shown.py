@@ -39,7 +39,7 @@ class ShownStep(NamedTuple):
     mark: str
     """``correct``, ``incorrect``, ``unscored``, or ``""`` where nobody judged."""
     color: str
-    """Name of a class: score-0 to score-10, or score-none."""
+    """Name of a class: score-0 to score-10, or score-none; up to 4 where it is judged wrong."""
     first: bool
     """Whether it is the first error that was named."""
     labelled: bool
@@ -76,6 +76,8 @@ class ShownRow(NamedTuple):
     facts: Facts
     problem: str
     steps: list[ShownStep]
+    whole: list[ShownVote]
+    """What each chain says of the solution as a whole, in a style that says something of it."""
     score: float | None
     notes: list[str]
     error: str
@@ -100,6 +102,7 @@ def _shown_row(number: int, row: dict[str, Any], facts: Facts) -> ShownRow:
         facts=facts,
         problem=cut(str(source.get("problem", source.get("text", "")))),
         steps=_steps(row, source, facts),
+        whole=_votes((row.get("whole") or {}).get("votes")) if facts.kind is Kind.VERIFICATION else [],
         score=_number(row.get("score")),
         notes=_notes(row, source, facts),
         error=cut(str(row.get("error") or "")) if facts.kind is Kind.FAILED else "",
@@ -120,9 +123,15 @@ def cut(text: str) -> str:
     return text if len(text) <= MOST else f"{text[:MOST]}… ({len(text) - MOST} more characters: see the JSON)"
 
 
-def color(score: float | None) -> str:
-    """The class of a score: score-0 (surely wrong) to score-10 (surely right)."""
-    return "score-none" if score is None else f"score-{min(10, max(0, round(score * 10)))}"
+def color(score: float | None, mark: str = "") -> str:
+    """The class of a score: score-0 (surely wrong) to score-10 (surely right), on its verdict's side of the middle.
+
+    By a majority of chains a step can be the first error though most of them do not name it.
+    """
+    if score is None:
+        return "score-none"
+    least, most = {"incorrect": (0, 4), "correct": (5, 10)}.get(mark, (0, 10))
+    return f"score-{min(most, max(least, round(score * 10)))}"
 
 
 def _steps(row: dict[str, Any], source: dict[str, Any], facts: Facts) -> list[ShownStep]:
@@ -146,22 +155,26 @@ def _steps(row: dict[str, Any], source: dict[str, Any], facts: Facts) -> list[Sh
             text=cut(str(texts[index])) if index < len(texts) else "",
             score=_number(step.get("score")),
             mark=str(step.get("verdict") or "unscored"),
-            color=color(_number(step.get("score"))),
+            color=color(_number(step.get("score")), str(step.get("verdict"))),
             first=index == row["first_error"],
             labelled=index == facts.label,
             parts=[_part(segment) for segment in step.get("segments") or ()],
-            votes=[
-                ShownVote(
-                    score=_number(vote.get("score")),
-                    ended=_ended(vote),
-                    parts=[_part(segment) for segment in vote.get("segments") or ()],
-                )
-                for vote in step.get("votes") or ()
-            ],
+            votes=_votes(step.get("votes")),
             value=None,
             ended=_ended(step),
         )
         for index, step in enumerate(row["steps"])
+    ]
+
+
+def _votes(votes: Any) -> list[ShownVote]:
+    return [
+        ShownVote(
+            score=_number(vote.get("score")),
+            ended=_ended(vote),
+            parts=[_part(segment) for segment in vote.get("segments") or ()],
+        )
+        for vote in votes or ()
     ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from genprm.aggregate import ChainVotes, combine_chains
+from genprm.aggregate import Aggregate, ChainVotes, combine_chains
 from genprm.errors import OutputError
 from genprm.records import (
     FailedRow,
@@ -21,9 +21,10 @@ from genprm.records import (
     StopReason,
     Usage,
 )
-from genprm.report import render_report, write_report
+from genprm.report import render_report, write_report, write_text
 from sandbox import RunResult, RunStatus
 
+JUDGED = {"segments": (), "stop_reason": "judged", "parse": "ok"}
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}"
 
 
@@ -76,6 +77,35 @@ def test_everything_is_there_and_nothing_is_alive():
         "votes:",
     ):
         assert words in page
+
+
+def test_what_is_said_of_the_whole_solution_is_there():
+    said = Segment(kind=SegmentKind.ANALYSIS, text="A critique of all of it.")
+    vote = StepVote(score=0.9, segments=(), stop_reason=StopReason.JUDGED, parse=ParseStatus.OK)
+    chain = ChainVotes((vote,), Usage(), vote.model_copy(update={"segments": (said,)}))
+    page = render_report([combine_chains(Solution(id="i", problem="p", steps=("s",)), [chain], "model", "judge")], "t")
+    assert "A critique of all of it." in page
+
+
+def test_a_step_that_a_majority_calls_wrong_is_red():
+    """Of five chains two name this step, and each other one another, or none: its score is 0.6."""
+    votes = [
+        ChainVotes(tuple(StepVote.model_validate(JUDGED | {"score": float(at != named)}) for at in range(4)), Usage())
+        for named in (1, 1, 2, 3, -1)
+    ]
+    solution = Solution(id="i", problem="p", steps=("a", "b", "c", "d"))
+    found = combine_chains(solution, votes, "model", "judge", aggregate=Aggregate.MAJORITY)
+    assert (found.first_error, found.steps[1].score) == (1, 0.6)
+    [page] = re.findall(r'background: hsl\((\d+) [^"]*" title="step 1', render_report([found], "t"))
+    assert page == "4"
+
+
+def test_a_title_that_is_no_text(tmp_path: Path):
+    write_report(rows(), tmp_path / "r.html", "b\udcff.jsonl")
+    assert "<h1>b?.jsonl</h1>" in (tmp_path / "r.html").read_text()
+    with pytest.raises(OutputError, match="surrogates"):
+        write_text(tmp_path / "odd.txt", "\udcff")
+    assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
 
 
 def test_nothing_is_loaded_from_elsewhere():

@@ -38,9 +38,11 @@ class Model(ScriptedModel):
         super().__init__(RULES, remembers=False)
         self.concurrency = 4
         self.fails: Exception | None = None
+        self.refused = 0
 
     async def complete(self, prompt: str, **given: Any) -> Any:
         if self.fails is not None and "failing" in prompt:
+            self.refused += 1
             raise self.fails
         return await super().complete(prompt, **given)
 
@@ -52,6 +54,8 @@ class Served:
     client: httpx.AsyncClient
     model: Model
     port: int
+    connections: set[Any]
+    """Uvicorn's own."""
 
     async def figure(self, name: str) -> float:
         """What /metrics says."""
@@ -85,7 +89,7 @@ def serve(local_sandbox: Sandbox) -> Serve:
         port = server.servers[0].sockets[0].getsockname()[1]
         try:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-                yield Served(client, model, port)
+                yield Served(client, model, port, server.server_state.connections)
         finally:
             server.should_exit = True
             await task

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from genprm.errors import ModelError, ModelUnavailableError
 from genprm.records import Verification
+from genprm.serve.admission import Admission
 from genprm.serve.api import MAX_ROWS, RewardRequest, ScoreRequest, VerifyRequest
 from genprm.serve.keys import new_key
 from genprm.votes import VotePlan
@@ -110,6 +111,70 @@ async def test_scores_of_a_batch(serve: Serve):
         assert (unscored["score"], unscored["first_error"], unscored["steps"]) == (None, None, [None])
         assert await served.figure("genprm_failed_rows_total") == 1
         assert await served.figure('genprm_steps_total{verdict="unscored"}') == 1
+
+
+async def test_a_row_that_meets_a_gone_model_does_not_touch_the_others(serve: Serve):
+    async with serve() as served:
+        served.model.fails = ModelUnavailableError("no")
+        lost = {**ROW, "problem": "failing"}
+        answer = await served.client.post("/v1/score", json={"rows": [ROW, lost]})
+        assert [(each["score"], each["error"]) for each in answer.json()["results"]] == [(0.9, None), (None, "no")]
+        answer = await served.client.post("/v1/score", json={"rows": [lost, lost]})
+        assert (answer.status_code, answer.json()["error"]["message"]) == (503, "no")
+
+
+async def test_rows_that_wait_while_the_model_is_found_gone_are_not_tried(serve: Serve):
+    async with serve(max_waiting=9) as served:
+        served.model.fails = ModelUnavailableError("no")
+        rows = [{**ROW, "problem": "failing"}] * 13
+        answer = await served.client.post("/v1/score", json={"rows": rows})
+        assert answer.status_code == 503
+        assert served.model.refused == 4
+        assert (await served.client.post("/v1/verify", json=ROW)).status_code == 200, "later it is asked again"
+
+
+async def test_a_row_of_a_batch_that_is_done_makes_room(serve: Serve):
+    async with serve(max_waiting=3) as served:
+        rows = [ROW] * 6 + [{**ROW, "steps": ["slow code"]}]
+        batch = asyncio.create_task(served.client.post("/v1/score", json={"rows": rows, "deadline_seconds": 5}))
+        await served.until('genprm_steps_total{verdict="correct"}', 12)
+        assert await served.figure("genprm_rows_waiting") == 0
+        assert (await served.client.post("/v1/score", json={"rows": [ROW] * 6})).status_code == 200
+        assert [each["score"] for each in (await batch).json()["results"]] == [0.9] * 6 + [None]
+
+
+async def test_a_row_with_many_votes_takes_the_room_of_several():
+    places = Admission(at_work=2, waiting=0, votes=2)
+    begun: list[int] = []
+
+    async def row(votes: int) -> None:
+        async with places.work(votes):
+            begun.append(votes)
+            await asyncio.sleep(3600)
+
+    async def started(*votes: int) -> list[asyncio.Task[None]]:
+        tasks = [asyncio.create_task(row(each)) for each in votes]
+        await asyncio.sleep(0.01)
+        return tasks
+
+    async def ended(tasks: list[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    two = await started(3, 2, 1)
+    assert begun == [3], "who comes next is not passed by"
+    await ended(two[1:2])
+    await asyncio.sleep(0.01)
+    assert begun == [3, 1], "one that leaves while it waits keeps nothing"
+    await ended(two)
+    four = await started(1, 1, 1, 1, 16)
+    assert begun[2:] == [1, 1, 1, 1]
+    await ended(four[:4])
+    await asyncio.sleep(0.01)
+    assert begun[6:] == [16], "more than there will ever be room for are all there is room for"
+    await ended(four)
+    assert places.working == 0
 
 
 async def test_past_the_deadline_of_the_server(serve: Serve):
@@ -407,13 +472,46 @@ async def test_clients_that_read_nothing_keep_nobody_out(serve: Serve, monkeypat
             place.close()
 
 
+async def test_who_leaves_a_little_unread_is_ended_too(serve: Serve, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("genprm.serve.connections.WRITE_SECONDS", 1.0)
+    async with serve() as served, asyncio.timeout(60):
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(("127.0.0.1", served.port))
+            deaf.setblocking(False)
+            await asyncio.sleep(0.1)
+            [connection] = served.connections
+            while connection.transport.get_write_buffer_size() == 0:
+                deaf.sendall(b"GET /code.css HTTP/1.1\r\nhost: x\r\n\r\n")
+                await asyncio.sleep(0.01)
+            assert connection.transport.get_write_buffer_size() < 1 << 16, "so little that asyncio does not mind"
+            while connection in served.connections:
+                await asyncio.sleep(0.05)
+
+
+async def test_a_stream_is_counted_by_how_it_ended(serve: Serve):
+    async with serve() as served:
+        served.model.fails = ModelUnavailableError("no")
+        counted = 'genprm_requests_total{path="/v1/verify",status="%d"}'
+        await served.client.post("/v1/verify", json={**ROW, "problem": "failing", "stream": True})
+        assert await served.figure(counted % 503) == 1
+        with pytest.raises(httpx.ReadTimeout):
+            row = {**ROW, "steps": ["slow model"], "stream": True}
+            async with served.client.stream("POST", "/v1/verify", json=row, timeout=1) as answer:
+                await answer.aread()
+        await served.until(counted % 499, 1)
+        assert await served.figure(counted % 200) == 0
+        assert await served.figure('genprm_request_seconds_count{path="/v1/verify"}') == 0, "nobody was answered"
+
+
 async def test_a_model_whose_server_is_away_at_the_deadline(serve: Serve):
     async with serve(deadline_seconds=0.5) as served:
         served.model.away = True
         slow = {**ROW, "steps": ["slow model"]}
         answer = await served.client.post("/v1/verify", json=slow)
         assert (answer.status_code, answer.json()["error"]["type"]) == (503, "model_unavailable")
-        assert (await served.client.get("/health")).status_code == 503
+        health = await served.client.get("/health")
+        assert (health.status_code, health.json()["reason"]) == (503, "model_unavailable")
         assert (await served.client.post("/v1/score", json={"rows": [slow]})).status_code == 503
         served.model.away = False
         assert (await served.client.post("/v1/verify", json=slow)).status_code == 504
@@ -437,7 +535,7 @@ async def test_a_model_that_is_gone(serve: Serve):
         answer = await served.client.post("/v1/verify", json={**ROW, "problem": "failing"})
         assert (answer.status_code, answer.json()["error"]["type"]) == (503, "model_unavailable")
         health = await served.client.get("/health")
-        assert (health.status_code, health.json()["reason"]) == (503, "ModelUnavailableError: no server")
+        assert (health.status_code, health.json()["reason"]) == (503, "model_unavailable")
         assert (await served.client.post("/v1/verify", json=ROW)).status_code == 200
         assert (await served.client.get("/health")).status_code == 200
 

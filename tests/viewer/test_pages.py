@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -87,10 +88,10 @@ def test_a_file_that_is_written_anew_in_place_with_the_same_beginning(tmp_path: 
 
     path.write_text(rows(5, 0))
     client = viewer(path)
-    until(lambda: client.get("/progress").json() == {"share": 1, "rows": 5})
+    until(lambda: client.get("/progress").json() == {"share": 1, "rows": 5, "complete": True})
     with open(path, "r+") as file:  # one that grows; then one of the same size
         file.write(rows(6, 10))
-    until(lambda: client.get("/progress").json() == {"share": 1, "rows": 6})
+    until(lambda: client.get("/progress").json() == {"share": 1, "rows": 6, "complete": True})
     assert json.loads(client.get("/rows/1.json").text)["first_error"] == 10
     with open(path, "r+") as file:
         file.write(rows(6, 20))
@@ -171,3 +172,69 @@ def test_code_is_coloured_in_no_time(code: str):
     begun = time.monotonic()
     assert python(code)
     assert time.monotonic() - begun < 3
+
+
+def test_what_is_said_of_the_whole_solution(tmp_path: Path):
+    said = [{"kind": "analysis", "text": "A critique of all of it."}]
+    row = verification("j", whole={"score": 0.9, "votes": [{"score": 0.9, "segments": said, "parse": "ok"}]})
+    client = viewer(write(tmp_path / "rows.jsonl", row))
+    assert "A critique of all of it." in client.get("/rows/0").text
+
+
+def test_a_step_that_a_majority_calls_wrong_is_red(tmp_path: Path):
+    row = verification("m", 1)
+    row["steps"][1]["score"] = 0.6
+    client = viewer(write(tmp_path / "rows.jsonl", row))
+    assert re.search(r'class="score-(\d+) first"', client.get("/").text)[1] == "4"
+
+
+def test_from_row_to_row_of_two_files(tmp_path: Path):
+    """In the order of the list, those first of which they say different things."""
+    one = write(tmp_path / "one.jsonl", *(verification(id) for id in "abcd"))
+    other = write(tmp_path / "other.jsonl", *(verification(id, 1 if id in "bd" else -1) for id in "abcd"))
+    client = viewer(one, other)
+    until(lambda: client.get("/progress").json()["complete"])
+    assert re.findall(r'class="row" href="/rows/(\d)"', client.get("/").text) == ["1", "3", "0", "2"]
+    page = client.get("/rows/3").text
+    assert re.findall(r'rel="(?:prev|next)" href="/rows/(\d)"', page) == ["1", "0"]
+
+
+def test_rows_of_the_other_file_that_are_not_read_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    many = write(tmp_path / "many.jsonl", *(verification(str(n)) for n in range(1000)))
+    few = write(tmp_path / "few.jsonl", verification("999"))
+    monkeypatch.setattr(index_module, "PAUSE", 0.2)
+    client = viewer(few, many)
+    page = client.get("/").text
+    assert "not read yet" in page
+    assert "data-open" in page
+    assert "no row with this id has come yet" in client.get("/rows/0").text
+    monkeypatch.setattr(index_module, "PAUSE", 0.0)
+    until(lambda: client.get("/progress").json()["complete"])
+    assert "not there" not in client.get("/").text
+
+
+def test_progress_of_a_file_that_is_written_anew_and_is_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write(tmp_path / "rows.jsonl", verification("a"))
+    client = viewer(path)
+    until(lambda: client.get("/progress").json()["complete"])
+    monkeypatch.setattr(index_module, "PAUSE", 0.2)
+    write(path, *(verification(str(n)) for n in range(1000)))
+    until(lambda: 64 <= client.get("/progress").json()["rows"] < 1000)
+    assert 0 < client.get("/progress").json()["share"] < 1
+
+
+def test_a_line_that_is_not_whole_yet_has_no_id(tmp_path: Path):
+    one, line = tmp_path / "one.jsonl", json.dumps(verification("a"))
+    one.write_text(line[:50])
+    client = viewer(write(tmp_path / "other.jsonl", verification("a")), one)
+    until(lambda: client.get("/progress").json()["complete"])
+    assert "are in one.jsonl only" not in client.get("/").text
+    one.write_text(line + "\n")
+    until(lambda: "not there" not in client.get("/").text)
+    assert "are in one.jsonl only" not in client.get("/").text
+
+
+def test_a_row_whose_verdicts_are_open_is_not_found_by_its_label(tmp_path: Path):
+    open_row = verification("u", -1, 1, unscored=1)
+    client = viewer(write(tmp_path / "rows.jsonl", open_row))
+    assert "No row is like that" in client.get("/?show=error").text

@@ -41,8 +41,14 @@ function typesetIn(element) {
 async function watchProgress(line) {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, 1000));
-    const { share, rows } = await (await fetch("/progress")).json();
-    if (share >= 1) {
+    let found;
+    try {
+      found = await (await fetch("/progress")).json();
+    } catch {
+      continue; // the viewer has ended, perhaps for a moment
+    }
+    const { share, rows, complete } = found;
+    if (complete) {
       line.textContent = `${rows} rows: all of the file has been read now. Reload for what was not there yet.`;
       return;
     }

@@ -16,8 +16,10 @@ function element(name, className, text) {
   return made;
 }
 
-function color(score) {
-  return score === null ? "score-none" : `score-${Math.min(10, Math.max(0, Math.round(10 * score)))}`;
+function color(score, mark) {
+  if (score === null) return "score-none";
+  const [least, most] = { incorrect: [0, 4], correct: [5, 10] }[mark]; // on its verdict's side of the middle
+  return `score-${Math.min(most, Math.max(least, Math.round(10 * score)))}`;
 }
 
 function segment({ kind, text, run }) {
@@ -33,10 +35,14 @@ function segment({ kind, text, run }) {
 }
 
 async function colored(body, text) {
-  const answer = await fetch("/code", { method: "POST", headers: headers(), body: JSON.stringify({ text }) });
-  if (!answer.ok) return; // too long: it stays as it is
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  body.replaceWith(page.querySelector(".code"));
+  try {
+    const answer = await fetch("/code", { method: "POST", headers: headers(), body: JSON.stringify({ text }) });
+    if (!answer.ok) return; // too long: it stays as it is
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    body.replaceWith(page.querySelector(".code"));
+  } catch {
+    return; // the server has ended: it stays as it is
+  }
 }
 
 function headers() {
@@ -47,38 +53,49 @@ function headers() {
 
 class Result {
   constructor(steps) {
-    this.steps = steps.map((text, index) => {
-      const details = element("details", "step");
-      const summary = element("summary");
-      const dot = element("span", "dot");
-      const words = element("span", "text");
-      words.dir = "auto";
-      words.append(element("b", "", `${index}`), ` ${text}`);
-      const verdict = element("span", "verdict");
-      summary.append(dot, words, verdict);
-      const rationale = element("div", "rationale");
-      details.append(summary, rationale);
-      typesetIn(words);
-      return { details, dot, verdict, rationale, votes: new Map() };
-    });
-    field("result").replaceChildren(...this.steps.map((step) => step.details));
+    this.steps = steps.map((text, index) => this.made(`${index}`, ` ${text}`));
+    this.whole = this.made("the solution as a whole", "");
+    this.whole.details.hidden = true; // few styles say something of it
+    field("result").replaceChildren(...this.parts().map((part) => part.details));
+  }
+
+  made(name, text) {
+    const details = element("details", "step");
+    const summary = element("summary");
+    const dot = element("span", "dot");
+    const words = element("span", "text");
+    words.dir = "auto";
+    words.append(element("b", "", name), text);
+    const verdict = element("span", "verdict");
+    summary.append(dot, words, verdict);
+    const rationale = element("div", "rationale");
+    details.append(summary, rationale);
+    typesetIn(words);
+    return { details, dot, verdict, rationale, votes: new Map() };
+  }
+
+  parts() {
+    return [...this.steps, this.whole];
   }
 
   begun({ vote, style }) {
-    for (const step of this.steps) {
-      step.votes.get(vote)?.remove();
-      step.votes.delete(vote);
+    for (const part of this.parts()) {
+      if (!part.votes.has(vote)) continue;
+      part.votes.get(vote).remove();
+      part.votes.delete(vote);
+      part.dot.className = "dot";
+      part.verdict.textContent = "";
     }
     field("status").textContent = `vote ${vote} begins, style ${style}`;
   }
 
   segment({ vote, step, segment: part }) {
-    this.place(vote, step)?.append(segment(part));
+    this.place(vote, step).append(segment(part));
   }
 
   place(vote, index) {
-    const step = this.steps[index];
-    if (!step) return null; // of the solution as a whole
+    const step = this.parts()[index];
+    step.details.hidden = false;
     if (!step.votes.has(vote)) {
       const place = element("section");
       if (Number(field("votes").value) > 1) place.append(element("h3", "soft", `vote ${vote}`));
@@ -91,14 +108,13 @@ class Result {
 
   step({ vote, step, said }) {
     const place = this.place(vote, step);
-    if (!place) return;
     if (!place.querySelector(".segment")) place.append(...said.segments.map(segment));
     this.judge(step, said.score, said.score === null ? "unscored" : said.score < 0.5 ? "incorrect" : "correct");
   }
 
   judge(index, score, mark) {
-    const { dot, verdict } = this.steps[index];
-    dot.className = `dot ${color(score)}`;
+    const { dot, verdict } = this.parts()[index];
+    dot.className = `dot ${color(score, mark)}`;
     verdict.className = `verdict ${mark}`;
     verdict.textContent = score === null ? mark : `${mark} ${score.toFixed(3)}`;
   }
