@@ -141,6 +141,10 @@ class Chain:
         """The prompt for ``messages`` with an open assistant's turn that begins with ``prefix``."""
         return self._model.render(messages, prefix)
 
+    def plain(self, text: str) -> str:
+        """The prompt for a text that is no conversation."""
+        return self._model.plain(text)
+
     async def write(self, prompt: str, stop: Sequence[str], max_tokens: int) -> Completion:
         """Let the model continue ``prompt``.
 

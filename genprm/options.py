@@ -91,12 +91,15 @@ class ModelOptions(BaseModel):
         if self.lora and local and not Path(self.lora).exists() and self.lora.count("/") != 1:
             raise InputError(f"{self.lora}: no such adapter folder")
 
-    async def make_model(self, *, reward_head: bool = False, patience: float = PATIENCE) -> ModelBackend:
+    async def make_model(
+        self, *, reward_head: bool = False, patience: float = PATIENCE, slots: int | None = None
+    ) -> ModelBackend:
         """Load or reach the model.
 
         Args:
             reward_head: it is to be read by its reward head, not to write.
             patience: seconds for which a server that is not there is asked again.
+            slots: sequences at once of a model in transformers, for which there must be memory.
 
         Raises:
             ModelError: it cannot be had.
@@ -119,9 +122,9 @@ class ModelOptions(BaseModel):
             from genprm.models.vllm_backend import VLLMModel
 
             return await asyncio.to_thread(VLLMModel.load, self.model or EMBEDDED, self.lora)
-        from genprm.models.transformers_backend import TransformersModel
+        from genprm.models.transformers_backend import SLOTS, TransformersModel
 
-        return await asyncio.to_thread(TransformersModel.load, self.model or EMBEDDED, self.lora)
+        return await asyncio.to_thread(TransformersModel.load, self.model or EMBEDDED, self.lora, slots or SLOTS)
 
 
 class RunOptions(ModelOptions):
@@ -261,8 +264,13 @@ class RunOptions(ModelOptions):
         return STYLES[name]()
 
     def fingerprint_fields(self) -> dict[str, Any]:
-        """The options that the output's content depends on; where code runs is not among them."""
+        """The options that the output's content depends on.
+
+        Where code runs is not among them, nor where a model that is named is served: on a cluster, elsewhere each day.
+        """
         given = self.model_dump(mode="json", exclude={"sandbox", "in_flight"})
+        if self.base_url and self.model:
+            given["base_url"] = "any"
         return {**given, "adapter": SHIPPED} if self.is_shipped else given
 
 
@@ -313,7 +321,7 @@ async def open_verifier(
         if options.executes:
             sandbox = await stack.enter_async_context(open_sandbox(options.sandbox, options.budget, say))
         *cheap, style = options.make_styles()
-        model = await options.make_model(reward_head=options.needs_head, patience=patience)
+        model = await options.make_model(reward_head=options.needs_head, patience=patience, slots=options.in_flight)
         async with AsyncVerifier(
             model, sandbox, style=style, budget=options.budget,
             sampling=options.sampling, likeliest_first=options.is_likeliest_first, votes=options.votes,

@@ -116,6 +116,10 @@ def read_pools(path: str, limit: int | None) -> PoolFile:
     return PoolFile(pools, without)
 
 
+RANDOM, ORACLE = "random", "oracle"
+"""One candidate, whichever, and a right one if there is one: what lies at both ends."""
+
+
 def measure_pools(pools: Sequence[Pool], ours: Mapping[str, Sequence[Mapping[Reduce, float | None]]]) -> list[Scored]:
     """Accuracy of every scorer, with every reduction and rule.
 
@@ -123,19 +127,21 @@ def measure_pools(pools: Sequence[Pool], ours: Mapping[str, Sequence[Mapping[Red
         pools: the problems.
         ours: scorer -> for each candidate of each pool, in order, its score by each reduction.
     """
-    results = [_measure("random", None, None, pools, None), _measure("oracle", None, None, pools, None)]
+    results = [_measure(RANDOM, None, None, pools, None), _measure(ORACLE, None, None, pools, None)]
     results.append(_measure("majority", None, Rule.MAJORITY, pools, None))
     theirs = sorted({name for pool in pools for each in pool.candidates for name in each.prm_step_scores})
-    for scorer in (*ours, *theirs):
+    candidates = [each for pool in pools for each in pool.candidates]
+    for scorer, scored in ours.items():
         for reduce in Reduce:
-            flat = (
-                [scores[reduce] for scores in ours[scorer]]
-                if scorer in ours
-                else [_their_score(each, scorer, reduce) for pool in pools for each in pool.candidates]
-            )
-            for rule in (Rule.BEST, Rule.WEIGHTED):
-                results.append(_measure(scorer, reduce, rule, pools, flat))
+            results += _by_rules(scorer, reduce, pools, [scores[reduce] for scores in scored])
+    for scorer in theirs:
+        for reduce in Reduce:
+            results += _by_rules(scorer, reduce, pools, [_their_score(each, scorer, reduce) for each in candidates])
     return results
+
+
+def _by_rules(scorer: str, reduce: Reduce, pools: Sequence[Pool], flat: Sequence[float | None]) -> list[Scored]:
+    return [_measure(scorer, reduce, rule, pools, flat) for rule in (Rule.BEST, Rule.WEIGHTED)]
 
 
 def _their_score(candidate: PoolCandidate, scorer: str, reduce: Reduce) -> float | None:
@@ -157,7 +163,7 @@ def _measure(
         draw = random.Random(pool.id)
         for size in sizes:
             subsets: Iterable[Sequence[int]]
-            if scorer == "random":
+            if rule is None and scorer == RANDOM:
                 subsets = [range(count)]  # one of the candidates, whatever their number
             elif comb(count, size) <= SUBSETS:
                 subsets = combinations(range(count), size)
@@ -184,7 +190,7 @@ def _right(pool: Pool, subset: Iterable[int], scores: Sequence[float | None], sc
     members = list(subset)
     correct = [pool.candidates[index].correct for index in members]
     if rule is None:
-        return float(any(correct)) if scorer == "oracle" else sum(correct) / len(correct)
+        return float(any(correct)) if scorer == ORACLE else sum(correct) / len(correct)
     chosen = choose([Candidate(pool.candidates[index].answer, scores[index]) for index in members], rule)
     # Nothing to go by: as good as a blind draw.
     return sum(correct) / len(correct) if chosen is None else float(correct[chosen])

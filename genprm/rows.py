@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import math
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -110,9 +111,16 @@ def _parquet_rows(path: str) -> Iterator[tuple[str, Any]]:
         with pyarrow.parquet.ParquetFile(path) as file:
             rows = (row for batch in file.iter_batches(batch_size=1024) for row in batch.to_pylist())
             for number, row in enumerate(rows, 1):
-                yield f"{path}, row {number}", row
-    except (OSError, ValueError) as error:
+                yield f"{path}, row {number}", {name: _whole(value) for name, value in row.items()}
+    except (OSError, ValueError, OverflowError) as error:  # the last is of a time that Python has not
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
+
+
+def _whole(value: Any) -> Any:
+    """What pandas has made a float of, because another row has no number there."""
+    if not isinstance(value, float):
+        return value
+    return None if math.isnan(value) else int(value) if value.is_integer() else value
 
 
 def _reason(error: Exception) -> str:

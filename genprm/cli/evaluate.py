@@ -110,6 +110,9 @@ def bon(
         with solutions, shared.rows_file(output and output / "rows.jsonl") as place:
             shared.run(verify_rows(solutions, options, place, say))
             scores = [_reductions(row) for row in read_results(place)]
+    counts = [len(pool.candidates) for pool in pools]
+    if min(counts) < max(counts):
+        say(f"the smallest pool has {min(counts)} candidates, the largest {max(counts)}: N goes up to the smallest")
     results = measure_pools(pools, {} if scores_only else {"this verifier": scores})
     _print_pools(results, len(pools))
     _write_json(json, dumps({"pools": len(pools), "results": as_json(results)}, indent=2))

@@ -267,7 +267,9 @@ def read_output(file: str, parse: Callable[[bytes], T], command: str) -> Iterato
                 try:
                     row = parse(line)
                 except ValidationError as error:
-                    raise InputError(f"{where}: no row that {command} wrote: {error.errors()[0]['msg']}") from error
+                    first = error.errors()[0]
+                    field = "".join(f"{part}: " for part in first["loc"])
+                    raise InputError(f"{where}: no row that {command} wrote: {field}{first['msg']}") from error
                 yield where, row
     except OSError as error:
         raise InputError(f"{file}: {error.strerror or error}") from error
@@ -316,8 +318,8 @@ def check_targets(inputs: Iterable[str], *outputs: Path | None, plot: Path | Non
     """Refuse outputs that cannot be written, before any work is done.
 
     Raises:
-        OutputError: its folder does not exist, or it is a folder itself, or no regular file; or an output is an input,
-            or another output; or ``plot`` is no kind of picture.
+        OutputError: its folder does not exist, or takes no file, or it is a folder itself, or no regular file; or an
+            output is an input, or another output; or ``plot`` is no kind of picture.
         ConfigError: there is a ``plot``, and nothing to draw it with.
     """
     if plot is not None:
@@ -334,6 +336,11 @@ def check_targets(inputs: Iterable[str], *outputs: Path | None, plot: Path | Non
             raise OutputError(f"{path}: is no regular file, and would be replaced by one")
         if why := taken.get(path.resolve()):
             raise OutputError(f"{path} {why} by the same command: expected another name")
+        try:
+            with tempfile.TemporaryFile(dir=path.resolve().parent):
+                pass
+        except OSError as error:
+            raise OutputError(f"{path}: {error.strerror or error}") from error
         for staged in (path.with_name(f"{path.name}.new"), path.with_name(f"{path.name}.partial")):
             if staged.resolve() in taken:
                 raise OutputError(f"{path}: {staged} is needed while it is written: expected another name")

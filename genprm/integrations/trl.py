@@ -33,7 +33,7 @@ def reward_function(verifier: Verifier, votes: int | None = None) -> Callable[..
         found: list[float | None] = [None] * len(completions)
         for place, row in zip(solutions, verifier.verify_many(solutions.values(), votes=votes), strict=True):
             said = verified(row)
-            found[place] = said and said.score
+            found[place] = said.score if said else None
         return found
 
     reward.__name__ = "genprm"  # TRL names its figures after it

@@ -10,7 +10,7 @@ from enum import Enum
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from genprm.errors import ModelError
+from genprm.errors import ContextFullError, ModelError
 
 Message = dict[str, str]
 """A chat message: ``role`` and ``content``."""
@@ -80,6 +80,28 @@ class Heard:
     """Whether the last of them found nobody there."""
 
 
+RESERVED = 64
+"""Tokens of a context that whoever writes more than these leaves: a verdict is still to be read behind it."""
+
+
+def fitting(name: str, taken: int, max_tokens: int, context: int) -> int:
+    """As many of ``max_tokens`` as a context has room for.
+
+    Args:
+        name: the model's.
+        taken: the prompt's tokens.
+        max_tokens: how many are wished for.
+        context: tokens that the model can take.
+
+    Raises:
+        ContextFullError: there is room for none.
+    """
+    room = context - taken - (RESERVED if max_tokens > RESERVED else 0)
+    if room < 1:
+        raise ContextFullError(f"{name}: a prompt of {taken} tokens fills the context of {context}")
+    return min(max_tokens, room)
+
+
 HEARD: ContextVar[Heard | None] = ContextVar("HEARD", default=None)
 """Of whoever asks. A backend with a server keeps it, in the tasks of one caller for that caller alone."""
 
@@ -145,6 +167,10 @@ class ModelBackend(abc.ABC):
     @abc.abstractmethod
     def render(self, messages: Sequence[Message], prefix: str) -> str:
         """The prompt for these chat messages, ending in an assistant's turn that begins with ``prefix``."""
+
+    def plain(self, text: str) -> str:
+        """The prompt for a text that is no conversation: with the token that the model's texts begin with, if any."""
+        return text
 
     @abc.abstractmethod
     async def close(self) -> None:

@@ -6,6 +6,7 @@ makes a short judgement wait. Requests that wait for a slot are served in the or
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ STOP_WINDOW = 24
 """Last tokens whose text is searched for a stop string; longer than any stop string of ours."""
 
 
+SEAM = 8
+"""Tokens of a prompt behind which a continuation is read as text."""
 COPY_FROM = 64
 """Tokens that another slot must know more of a prompt, for its keys and values to be copied."""
 
@@ -165,7 +168,13 @@ class Batcher:
         for index in active:
             slot = self._slots[index]
             slot.tokens.append(slot.next_token)
-            self._take_token(slot, logits[index])
+            request = slot.request
+            try:
+                self._take_token(slot, logits[index])
+            except Exception as error:  # noqa: BLE001 - no probabilities in it, say: the others go on
+                slot.request, slot.tokens = None, []
+                if request is not None:
+                    request.resolve(error)
 
     def _take_token(self, slot: Slot, logits: torch.Tensor) -> None:
         request = slot.request
@@ -190,7 +199,7 @@ class Batcher:
     def _finish(self, slot: Slot, reason: FinishReason, stop: Sequence[str] | None) -> None:
         request, slot.request = slot.request, None
         assert request is not None
-        text = self._tokenizer.decode(request.written, skip_special_tokens=True)
+        text = self._text(request)
         ends = [text.find(each) for each in stop or () if each in text]
         if ends:
             text = text[: min(ends)]
@@ -201,12 +210,26 @@ class Batcher:
             )
         )  # fmt: skip
 
+    def _text(self, request: Request) -> str:
+        """What was written. A first token has its space only where something stands before it (SentencePiece)."""
+        before = request.prompt[-SEAM:]
+        said, whole = (
+            self._tokenizer.decode(each, skip_special_tokens=True) for each in (before, before + request.written)
+        )
+        if whole.startswith(said):
+            return str(whole[len(said) :])
+        return str(self._tokenizer.decode(request.written, skip_special_tokens=True))
+
     def _choice(self, logits: torch.Tensor, token: int, count: int) -> TokenChoice:
         logprobs = torch.log_softmax(logits, dim=-1)
         top = torch.topk(logprobs, count)
         alternatives: dict[str, float] = {}
         for index, value in zip(top.indices.tolist(), top.values.tolist(), strict=True):
-            alternatives.setdefault(self._tokenizer.decode([index]), value)
+            text = self._tokenizer.decode([index])
+            if text not in alternatives:
+                alternatives[text] = value
+            elif text.strip(" \ufffd"):  # one word, with its space before it, and without
+                alternatives[text] = math.log(math.exp(alternatives[text]) + math.exp(value))
         return TokenChoice(text=self._tokenizer.decode([token]), logprob=float(logprobs[token]), top=alternatives)
 
 

@@ -17,6 +17,8 @@ from genprm.models.base import Message
 
 LONG_TEXT = 20_000
 """Characters, which take some hundredths of a second."""
+DATE = "26 Jul 2024"
+"""What templates that name the day (Llama's) are given: a run that goes on tomorrow must ask the same."""
 HUB_DEADLINE = 5.0
 """Seconds within which the hub must answer before it counts as out of reach."""
 
@@ -39,11 +41,21 @@ def render_whole_chat(tokenizer: Any, messages: Sequence[Message]) -> str:
     return _rendered(tokenizer, messages, is_open=False)
 
 
+def render_plain(tokenizer: Any, text: str) -> str:
+    """A text behind the token that its tokenizer puts before every text, if it does: spelled out, as in templates."""
+    first = tokenizer.bos_token
+    return f"{first}{text}" if first and tokenizer.encode("")[:1] == [tokenizer.bos_token_id] else text
+
+
 def _rendered(tokenizer: Any, messages: Sequence[Message], *, is_open: bool) -> str:
     if not tokenizer.chat_template:
         raise ModelError(f"{tokenizer.name_or_path} has no chat template: it was not trained on conversations")
     try:
-        return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=is_open))
+        return str(
+            tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=is_open, date_string=DATE
+            )
+        )
     except TemplateError as error:
         raise ModelError(f"the chat template of {tokenizer.name_or_path} refuses: {first_line(error)}") from error
 

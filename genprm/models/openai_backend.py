@@ -1,7 +1,7 @@
 """The ``openai`` backend: any server with OpenAI's completions endpoint and logprobs (vLLM, SGLang, llama.cpp).
 
-Chat messages are rendered here, with the tokenizer of the model, and sent as plain text: a chat endpoint could
-not continue a turn that is already begun.
+Chat messages are rendered here, with the tokenizer of the model, and sent as its tokens: a chat endpoint could not
+continue a turn that is already begun.
 """
 
 from __future__ import annotations
@@ -18,8 +18,18 @@ from typing import Any
 import httpx
 
 from genprm.errors import ContextFullError, ModelError, ModelUnavailableError
-from genprm.models.base import HEARD, PATIENCE, Completion, FinishReason, Message, ModelBackend, Sampling, TokenChoice
-from genprm.models.chat import is_one_token, load_tokenizer, render_chat, split_tokens
+from genprm.models.base import (
+    HEARD,
+    PATIENCE,
+    Completion,
+    FinishReason,
+    Message,
+    ModelBackend,
+    Sampling,
+    TokenChoice,
+    fitting,
+)
+from genprm.models.chat import encode, is_one_token, load_tokenizer, render_chat, render_plain, split_tokens
 from genprm.records import as_text
 from genprm.tasks import gather_all
 
@@ -42,6 +52,10 @@ COMES_BACK = (408, 429, 502, 503, 504)
 """Statuses of a server, or of what stands before it, that will serve the same request later."""
 GONE = (502, 503, 504)
 """Those of them that tell of a server that is not there."""
+UNCHANGED = {
+    "repetition_penalty": 1.0, "repeat_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "min_p": 0.0,
+}  # fmt: skip
+"""What servers change probabilities by: unsaid, vLLM takes what the model's own files say, llama.cpp its defaults."""
 CONTEXT_FULL = re.compile(r"context[ _](length|size|window)|maximum model length", re.IGNORECASE)
 """How servers say that a prompt and what it asks for are longer than the context."""
 
@@ -120,11 +134,14 @@ class OpenAIModel(ModelBackend):
     async def complete(
         self, prompt: str, *, stop: Sequence[str], max_tokens: int, logprobs: int = 0, n: int = 1, sampling: Sampling
     ) -> list[Completion]:
-        max_tokens = self._fitting(prompt, max_tokens)
+        # Tokens, not text: before a text SGLang and llama.cpp would put a first token that it has already.
+        tokens = await encode(self._tokenizer, prompt)
+        if self._context is not None:
+            max_tokens = fitting(self.name, len(tokens), max_tokens, self._context)
         body = {
-            "model": self._asked_for, "prompt": prompt, "stop": list(stop) or None, "max_tokens": max_tokens, "n": n,
+            "model": self._asked_for, "prompt": tokens, "stop": list(stop) or None, "max_tokens": max_tokens, "n": n,
             "logprobs": logprobs or None, "temperature": sampling.temperature, "top_p": sampling.top_p,
-            "top_k": sampling.top_k, "seed": sampling.seed, "add_special_tokens": False,
+            "top_k": sampling.top_k, "seed": sampling.seed, **UNCHANGED,
         }  # fmt: skip
         answer = await self._post_fitting({name: value for name, value in body.items() if value is not None})
         try:
@@ -132,11 +149,11 @@ class OpenAIModel(ModelBackend):
             choices = sorted(answer["choices"], key=lambda choice: choice["index"])
             if len(choices) != n:
                 raise ValueError(f"{len(choices)} choices, not {n}")
-            return [self._completion(choice, usage, prompt, n) for choice in choices]
+            return [self._completion(choice, usage, len(tokens), n) for choice in choices]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{self.name}: the server's answer is not a completion: {error!r}") from error
 
-    def _completion(self, choice: dict[str, Any], usage: dict[str, Any], prompt: str, n: int) -> Completion:
+    def _completion(self, choice: dict[str, Any], usage: dict[str, Any], taken: int, n: int) -> Completion:
         text, ended = as_text(choice["text"]), choice["finish_reason"]
         if ended in GIVEN_UP:
             raise ValueError(f"finish_reason is {ended!r}: it was given up")
@@ -145,7 +162,7 @@ class OpenAIModel(ModelBackend):
             text=text,
             finish_reason=FinishReason.LENGTH if ended == "length" else FinishReason.STOP,
             tokens=_tokens(choice.get("logprobs") or {}),
-            prompt_tokens=self._count(prompt) if counted is None else int(usage.get("prompt_tokens") or 0),
+            prompt_tokens=taken if counted is None else int(usage.get("prompt_tokens") or 0),
             completion_tokens=self._count(text) if counted is None else int(counted) // n,
         )
 
@@ -203,21 +220,11 @@ class OpenAIModel(ModelBackend):
     def render(self, messages: Sequence[Message], prefix: str) -> str:
         return render_chat(self._tokenizer, messages, prefix)
 
+    def plain(self, text: str) -> str:
+        return render_plain(self._tokenizer, text)
+
     async def close(self) -> None:
         await self._client.aclose()
-
-    def _fitting(self, prompt: str, max_tokens: int) -> int:
-        """As many of these tokens as there is room for, as far as is known.
-
-        Raises:
-            ContextFullError: there is none.
-        """
-        if self._context is None or len(prompt.encode()) + max_tokens <= self._context:  # a token has a byte at least
-            return max_tokens
-        taken = self._count(prompt)
-        if taken >= self._context:
-            raise ContextFullError(f"{self.name}: a prompt of {taken} tokens fills the context of {self._context}")
-        return min(max_tokens, self._context - taken)
 
     async def _post_fitting(self, body: dict[str, Any]) -> dict[str, Any]:
         """Post; ask for fewer tokens where a context that is not known has no room for as many as would be allowed."""

@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genprm.errors import ConfigError, ContextFullError, ModelError
-from genprm.models.base import Completion, Message, ModelBackend, Sampling
-from genprm.models.chat import encode, first_line, is_one_token, load_tokenizer, render_chat, split_tokens
-from genprm.models.embedded import model_source
+from genprm.models.base import Completion, Message, ModelBackend, Sampling, fitting
+from genprm.models.chat import (
+    encode,
+    first_line,
+    is_one_token,
+    load_tokenizer,
+    render_chat,
+    render_plain,
+    split_tokens,
+)
+from genprm.models.embedded import EMBEDDED, EMBEDDED_HUB_ID, model_source
 
 if TYPE_CHECKING:
     from genprm.models.batching import Batcher
@@ -23,6 +32,7 @@ if TYPE_CHECKING:
 SLOTS = 32
 """Sequences decoded at once. On two CPU cores they write 1.4 times as much as 16 would, and 64 would 1.9 times."""
 MAX_LOGPROBS = 20
+_LOG = logging.getLogger(__name__)
 
 
 class TransformersModel(ModelBackend):
@@ -88,11 +98,9 @@ class TransformersModel(ModelBackend):
         if logprobs > MAX_LOGPROBS:
             raise ConfigError(f"logprobs is {logprobs}, at most {MAX_LOGPROBS} can be had")
         tokens = await encode(self._tokenizer, prompt)
-        room = self._context - len(tokens)
-        if room < 1:
-            raise ContextFullError(f"a prompt of {len(tokens)} tokens fills the context of {self._context}")
+        most = fitting(self.name, len(tokens), max_tokens, self._context)
         draws = [sampling.model_copy(update={"seed": sampling.seed + draw}) for draw in range(n)]
-        work = [self._one(tokens, stop, min(max_tokens, room), logprobs, draw) for draw in draws]
+        work = [self._one(tokens, stop, most, logprobs, draw) for draw in draws]
         return list(await asyncio.gather(*work))
 
     async def _one(
@@ -146,6 +154,9 @@ class TransformersModel(ModelBackend):
     def render(self, messages: Sequence[Message], prefix: str) -> str:
         return render_chat(self._tokenizer, messages, prefix)
 
+    def plain(self, text: str) -> str:
+        return render_plain(self._tokenizer, text)
+
     async def close(self) -> None:
         batcher, self._batcher = self._batcher, None
         if batcher:
@@ -171,9 +182,20 @@ def with_adapter(model: Any, name: str, adapter: str) -> Any:
     config = Path(adapter) / "adapter_config.json"
     if Path(adapter).exists() and not config.exists():
         raise ModelError(f"{adapter} is no adapter: it has no adapter_config.json")
-    base = json.loads(config.read_text()).get("base_model_name_or_path") if config.exists() else None
+    try:
+        base = json.loads(config.read_text())["base_model_name_or_path"] if config.exists() else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{config} is no adapter's configuration: {first_line(error)}") from error
+    if _are_others(base, name):
+        _LOG.warning("the adapter %s was trained on %s, and not on %s", adapter, base, name)
     try:
         return PeftModel.from_pretrained(model, adapter).merge_and_unload()
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         hint = f"it was trained on {base!r}" if base else first_line(error)
         raise ModelError(f"the adapter {adapter} does not fit the model {name!r}: {hint}") from error
+
+
+def _are_others(base: str | None, name: str) -> bool:
+    """Whether an adapter's base is another than a model on the hub. What a folder holds, its name does not say."""
+    name = EMBEDDED_HUB_ID if name == EMBEDDED else name
+    return bool(base) and not any(Path(each).exists() for each in (base or "", name)) and base != name

@@ -15,8 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from genprm.errors import ContextFullError, ModelError, ModelUnavailableError
-from genprm.models.base import Completion, FinishReason, Message, ModelBackend, Sampling, TokenChoice
-from genprm.models.chat import encode, first_line, is_one_token, load_tokenizer, render_chat, split_tokens
+from genprm.models.base import Completion, FinishReason, Message, ModelBackend, Sampling, TokenChoice, fitting
+from genprm.models.chat import (
+    encode,
+    first_line,
+    is_one_token,
+    load_tokenizer,
+    render_chat,
+    render_plain,
+    split_tokens,
+)
 from genprm.models.embedded import model_source
 from genprm.tasks import gather_all
 
@@ -86,11 +94,9 @@ class VLLMModel(ModelBackend):
         from vllm.sampling_params import RequestOutputKind
 
         tokens = await encode(self._tokenizer, prompt)
-        room = self._context - len(tokens)
-        if room < 1:
-            raise ContextFullError(f"a prompt of {len(tokens)} tokens fills the context of {self._context}")
+        most = fitting(self.name, len(tokens), max_tokens, self._context)
         how = SamplingParams(
-            n=n, stop=list(stop), max_tokens=min(max_tokens, room), logprobs=logprobs or None,
+            n=n, stop=list(stop), max_tokens=most, logprobs=logprobs or None,
             temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, seed=sampling.seed,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )  # fmt: skip
@@ -127,6 +133,9 @@ class VLLMModel(ModelBackend):
 
     def render(self, messages: Sequence[Message], prefix: str) -> str:
         return render_chat(self._tokenizer, messages, prefix)
+
+    def plain(self, text: str) -> str:
+        return render_plain(self._tokenizer, text)
 
     async def close(self) -> None:
         engine, self._engine = self._engine, None

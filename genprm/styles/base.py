@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import AsyncGenerator
 
 from genprm.aggregate import Aggregate
 from genprm.chain import Chain
 from genprm.records import Solution, StepVote
+
+NUMBERED = re.compile(r"\s*step\s*\d+\s*:", re.IGNORECASE)
+"""How a step begins that says its number itself."""
 
 
 class Style(abc.ABC):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Sequence
 from enum import Enum
 
@@ -10,7 +9,7 @@ from genprm.chain import Chain
 from genprm.errors import ModelError
 from genprm.models.base import Message
 from genprm.records import Solution, StepVote, StopReason
-from genprm.styles.base import Style
+from genprm.styles.base import NUMBERED, Style
 
 GOOD, BAD = "+", "-"
 SHEPHERD_TAG = " ки"
@@ -18,7 +17,6 @@ SHEPHERD_TAG = " ки"
 QWEN_TAG = "<extra_0>"
 """Qwen2.5-Math-PRM's step separator (arXiv 2501.07301); its head is read at it."""
 QWEN_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
-_NUMBERED = re.compile(r"\s*step\s*\d+\s*:", re.IGNORECASE)
 
 
 class PRMFormat(str, Enum):
@@ -54,10 +52,10 @@ class Discriminative(Style):
     def _prompt(self, chain: Chain, solution: Solution, count: int) -> str:
         if self._format is PRMFormat.MATH_SHEPHERD:
             lines = [
-                (step if _NUMBERED.match(step) else f"Step {number}: {step}") + SHEPHERD_TAG
+                (step if NUMBERED.match(step) else f"Step {number}: {step}") + SHEPHERD_TAG
                 for number, step in enumerate(solution.steps[:count], 1)
             ]
-            return f"{solution.problem} " + "\n".join(lines)
+            return chain.plain(f"{solution.problem} " + "\n".join(lines))
         # Behind each earlier step stands a plus, whatever was read there: so these models were trained to be used.
         return chain.render(answered(solution.problem, solution.steps[:count], [GOOD] * count)[:-1], "")
 

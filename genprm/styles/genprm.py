@@ -109,7 +109,7 @@ class GenPRM(Style):
             if self._verify:
                 await turn.check()
             yield await turn.judge()
-            kept = turn.text if self._history is History.FULL else turn.text.partition(OUTPUT_OPEN)[0]
+            kept = turn.text if self._history is History.FULL else turn.text.rpartition(OUTPUT_OPEN)[0]
             messages.append({"role": "assistant", "content": kept})
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 
 from genprm.aggregate import Aggregate
+from genprm.answers import last_boxed
 from genprm.chain import Chain
 from genprm.models.base import FinishReason, Message
 from genprm.records import NO_ERROR, ParseStatus, Segment, SegmentKind, Solution, StepVote, StopReason
@@ -17,7 +18,9 @@ from genprm.styles.base import Style
 
 INDEX_TOKENS = 6
 FORCED = "\n\nIndex of the first wrong paragraph (-1 if there is none): $\\boxed{"
-_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
+_DRESS = re.compile(r"\\(?:text|textbf|mathbf|mathrm)\b|[{}<>*$]|\.\s*$")
+"""What an index is dressed in."""
+_INDEX = re.compile(r"\s*(?:paragraph[_ ]?)?(-?\d{1,6})\s*", re.IGNORECASE)
 _ASK = (
     "Below are a math problem and a solution to it, cut into paragraphs that are tagged and numbered from 0.\n\n"
     "[Math Problem]\n\n{problem}\n\n[Solution]\n\n{tagged}\n\n"
@@ -48,11 +51,13 @@ class Judge(Style):
         written = await chain.write(prompt, (), chain.text_tokens)
         text, stop_reason = written.text, StopReason.JUDGED
         cut = written.finish_reason is FinishReason.LENGTH
-        if cut or not _BOXED.search(text):  # a box on the way is no verdict
+        said = text
+        if cut or last_boxed(text) is None:  # a box on the way is no verdict
             stop_reason = StopReason.TOKEN_BUDGET if cut else StopReason.END_OF_TEXT
             forced = await chain.write(prompt + text + FORCED, ["}"], INDEX_TOKENS)
-            text += f"{FORCED}{forced.text}}}"
-        index, parse = read_index(text, len(solution.steps))
+            said = FORCED + forced.text + "}" * (1 + forced.text.count("{"))
+            text += said
+        index, parse = read_index(said, len(solution.steps))
         for vote in _step_votes(index, parse, stop_reason, len(solution.steps)):
             yield vote
         segments = (
@@ -65,10 +70,10 @@ class Judge(Style):
 
 def read_index(text: str, steps: int) -> tuple[int | None, ParseStatus]:
     """The index in the last box of a text, -1 for "no error"."""
-    boxes = _BOXED.findall(text)
-    if not boxes:
+    boxed = last_boxed(text)
+    if boxed is None:
         return None, ParseStatus.MISSING if text.strip() else ParseStatus.EMPTY
-    found = re.fullmatch(r"\s*(?:paragraph[_ ]?)?(-?\d{1,6})\s*", boxes[-1].replace("\\_", "_"), re.IGNORECASE)
+    found = _INDEX.fullmatch(_DRESS.sub("", boxed.replace("\\_", "_")))
     if not found:
         return None, ParseStatus.UNKNOWN_WORD
     index = int(found[1])

@@ -16,7 +16,7 @@ from genprm.chain import Chain, WallTimeError
 from genprm.errors import ContextFullError
 from genprm.models.base import FinishReason, Message
 from genprm.records import ParseStatus, Segment, SegmentKind, Solution, StepVote, StopReason, Verdict
-from genprm.styles.base import Style
+from genprm.styles.base import NUMBERED, Style
 
 START = "Let's verify step by step:"
 QUESTION = "Is the solution correct?"
@@ -24,9 +24,10 @@ THOUGHT_END = "</think>"
 TRIGGERS = ("Let me double check", "Let's verify again", "Did I miss something?")
 """What the second, third and fourth round begin with; one phrase again and again would be copied by the model."""
 MAX_ROUNDS = 1 + len(TRIGGERS)
-_ASK = (
-    "Here is a math problem and a solution, one step per line. Examine every step and decide whether it is correct. "
-    "If the solution is not finished, judge only the steps that are there."
+_BEFORE = "Here is a math problem and a solution to it, one step per line."
+_BEHIND = (
+    "Examine every step and decide whether it is correct. If the solution is not finished, judge only the steps that "
+    "are there."
 )
 HEADING = re.compile(r"^[ \t>*#]*Step[ \t]+(\d{1,4})[ \t]*[*]*[:.][*]*", re.MULTILINE | re.IGNORECASE)
 VERDICT = re.compile(r"\\boxed\{\s*(?:\\text\{\s*)?(correct|incorrect)\s*\}?\s*\}", re.IGNORECASE)
@@ -36,8 +37,8 @@ _CORRECT = {"correct": True, "incorrect": False}
 
 def asked(problem: str, steps: Sequence[str]) -> str:
     """What the verifier is asked about a solution."""
-    lines = "\n".join(f"Step {number}: {step}" for number, step in enumerate(steps, 1))
-    return f"{_ASK}\n\n[Math Problem]\n\n{problem}\n\n[Solution]\n\n{lines}"
+    lines = "\n".join(f"Step {number}: {NUMBERED.sub('', step).strip()}" for number, step in enumerate(steps, 1))
+    return f"{_BEFORE}\n\n[Math Problem]\n\n{problem}\n\n[Solution]\n\n{lines}\n\n{_BEHIND}"
 
 
 class ThinkPRM(Style):

@@ -109,6 +109,14 @@ def test_bon_by_scores_that_are_there(cli: Cli, pools: Path, tmp_path: Path):
     assert {each["scorer"] for each in figures["results"]} == {"random", "oracle", "majority", "other"}
 
 
+def test_bon_of_pools_of_several_sizes(cli: Cli, pools: Path, tmp_path: Path):
+    first, second = (json.loads(line) for line in pools.read_text().splitlines())
+    second["candidates"] = second["candidates"][:1]
+    pools.write_text(f"{json.dumps(first)}\n{json.dumps(second)}\n")
+    done = cli("eval", "bon", pools, "--scores-only")
+    assert done.stderr == "genprm: the smallest pool has 1 candidates, the largest 4: N goes up to the smallest\n"
+
+
 def test_bon_with_candidates_that_nobody_could_judge(cli: Cli, pools: Path, tmp_path: Path):
     script = tmp_path / "script.json"
     script.write_text(json.dumps([{"when": r"(?s)wrong step.*\{$", "text": "perhaps"}, {"yes": 0.7}]))

@@ -120,6 +120,7 @@ BAD = [
     (["verify", "rows.jsonl", "--step-tokens", "0"], "--step-tokens: input should be greater"),
     (["verify", "rows.jsonl", "--step-tokens", "5", "--analysis-tokens", "9"], "is more than step_tokens"),
     (["verify", "rows.jsonl", "-o", "missing/out.jsonl"], "no such folder"),
+    (["verify", "rows.jsonl", "--html", "/proc/out.html"], "genprm: /proc/out.html: "),
     (["verify", "rows.jsonl", "--html", "missing/out.html"], "no such folder"),
     (["verify", "rows.jsonl", "--model", "no-such/model", "--sandbox", "local"], "no-such/model"),
     (["verify", "rows.jsonl", "--adapter", "missing"], "missing: no such adapter folder"),

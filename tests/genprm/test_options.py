@@ -68,3 +68,11 @@ def test_what_is_shipped_is_for_one_style():
     said = "warning: the embedded model's adapter was trained for the style genprm, not for direct"
     assert warning_of(both, ScriptedModel([]), direct) == said
     assert warning_of(both, ScriptedModel([]), genprm) is None
+
+
+def test_where_a_named_model_is_served_is_no_part_of_a_run():
+    one, other = (RunOptions(model="m", base_url=f"http://{host}:8000/v1").fingerprint_fields() for host in "ab")
+    assert one == other
+    assert one != RunOptions(model="m").fingerprint_fields()
+    one, other = (RunOptions(base_url=f"http://{host}:8000/v1").fingerprint_fields() for host in "ab")
+    assert one != other, "which model that is, only its address says"

@@ -180,3 +180,18 @@ def test_real_pools_and_a_real_prm():
     by_prm = find(results, "qwen_prm", Reduce.MIN, Rule.BEST).accuracy[32]
     assert by_prm == pytest.approx(100 * sum(best) / len(best))
     assert find(results, "random").accuracy[32] + 5 < by_prm < find(results, "oracle").accuracy[32]
+
+
+def test_a_scorer_may_be_called_what_we_call_ours():
+    plain = measure_pools(TWO, {})
+    made = [
+        each.model_copy(update={"prm_step_scores": dict.fromkeys(("random", "ours"), each.prm_step_scores["prm"])})
+        for pool in TWO
+        for each in pool.candidates
+    ]
+    named = [pool.model_copy(update={"candidates": tuple(made[4 * at : 4 * at + 4])}) for at, pool in enumerate(TWO)]
+    found = measure_pools(named, {"ours": [dict.fromkeys(Reduce, None)] * 8})
+    expected = find(plain, "prm", Reduce.MIN, Rule.BEST).accuracy
+    assert find(found, "random", Reduce.MIN, Rule.BEST).accuracy == expected
+    blind, theirs = (each for each in found if (each.scorer, each.reduce, each.rule) == ("ours", Reduce.MIN, Rule.BEST))
+    assert (blind.unscored, theirs.unscored, theirs.accuracy) == (8, 0, expected)

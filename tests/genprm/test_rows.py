@@ -101,3 +101,26 @@ def test_the_bundled_problems():
     assert {row["topic"] for row in extra} == {"arithmetic", "algebra", "number theory", "counting", "geometry"}
     errors = [row["error"] for row in extra if row["error"]]
     assert len(set(errors)) == len(errors) == len(wrong)
+
+
+def test_a_time_that_python_has_not(tmp_path: Path):
+    import pyarrow
+    import pyarrow.parquet
+
+    far = pyarrow.array([10**17], pyarrow.timestamp("ms"))
+    table = pyarrow.table({"problem": ["p"], "steps": [["s"]], "when": far})
+    pyarrow.parquet.write_table(table, tmp_path / "far.parquet")
+    with pytest.raises(InputError, match=r"far\.parquet: "):
+        read_solutions(str(tmp_path / "far.parquet"))
+
+
+def test_labels_with_gaps_as_pandas_writes_them(tmp_path: Path):
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = {"problem": ["p"] * 3, "steps": [["s", "t"]] * 3, "label": [1.0, float("nan"), None]}
+    pyarrow.parquet.write_table(pyarrow.table(rows), tmp_path / "a.parquet")
+    assert [row.label for row in read_solutions(str(tmp_path / "a.parquet"))] == [1, None, None]
+    pyarrow.parquet.write_table(pyarrow.table({**rows, "label": [0.5] * 3}), tmp_path / "b.parquet")
+    with pytest.raises(InputError, match="row 1, field label"):
+        read_solutions(str(tmp_path / "b.parquet"))

@@ -67,6 +67,8 @@ async def test_thinkprm():
     assert kinds == [SegmentKind.ANALYSIS, SegmentKind.JUDGEMENT]
     asked, judged = model.prompts
     assert "[Math Problem]\n\nSix times seven?\n\n[Solution]\n\nStep 1: Claim 1.\nStep 2: Claim 2." in asked
+    behind = asked.partition("Step 3: Claim 3.")[2]
+    assert "Examine every step" in behind, "so the released models were trained: what is asked stands behind"
     assert asked.endswith("<|assistant|>\nLet's verify step by step:")
     assert judged == f"{asked}{CHAIN}\n</think>\n{QUESTION}"
 
@@ -247,6 +249,12 @@ def by_word(answer: Callable[[str], Rule], words: dict[str, float]) -> Callable[
         ("\\boxed{7}", [None] * 3, ParseStatus.OUT_OF_RANGE),
         ("\\boxed{-2}", [None] * 3, ParseStatus.OUT_OF_RANGE),
         ("\\boxed{the second}", [None] * 3, ParseStatus.UNKNOWN_WORD),
+        ("They have \\boxed{1} apples. So: \\boxed{\\text{2}}.", [1.0, 1.0, 0.0], ParseStatus.OK),
+        ("\\boxed{\\textbf{-1}}", [1.0, 1.0, 1.0], ParseStatus.OK),
+        ("\\boxed{**2**}", [1.0, 1.0, 0.0], ParseStatus.OK),
+        ("\\boxed{2.}", [1.0, 1.0, 0.0], ParseStatus.OK),
+        ("\\boxed{1.5}", [None] * 3, ParseStatus.UNKNOWN_WORD),
+        ("\\boxed{<paragraph_2>}", [1.0, 1.0, 0.0], ParseStatus.OK),
     ],
 )
 async def test_6_judge(text: str, expected: list[float | None], parse: ParseStatus):
@@ -274,6 +282,12 @@ async def test_a_box_in_a_text_that_was_cut_off_is_no_verdict():
     assert (report.first_error, scores(report)) == (-1, [1.0, 1.0])
     assert {step.stop_reason for step in report.steps} == {StopReason.TOKEN_BUDGET}
     assert len(model.prompts) == 2
+
+
+async def test_an_index_that_is_asked_for_may_be_dressed_up():
+    model = says(Rule(when=r"\$\\boxed\{$", text="\\text{1}}"), Rule(text="Five: \\boxed{0} or so, let me see"))
+    report = await verify(model, Judge(), budget=Budget(chain_tokens=4))
+    assert report.first_error == 1
 
 
 async def test_the_majority_of_judges():
@@ -333,6 +347,12 @@ async def test_a_language_model_has_no_head():
 
 
 # What a step's judgement sees of the earlier ones
+
+
+async def test_a_rationale_that_speaks_of_the_output_is_kept_whole():
+    model = says(Rule(when=r"boxed\{$", yes=0.9), Rule(text="As in <output>\n it is said.</analyze>\n"))
+    await verify(model, GenPRM(verify=False, history=History.RATIONALES))
+    assert "it is said.</analyze>" in model.prompts[-1].partition("Claim 2.")[0]
 
 
 @pytest.mark.parametrize("history", History)

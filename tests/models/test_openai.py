@@ -16,7 +16,7 @@ from genprm import AsyncVerifier, Budget, ParseStatus, StopReason
 from genprm.chain import Chain
 from genprm.cli.main import app
 from genprm.errors import ContextFullError, ModelError, ModelUnavailableError
-from genprm.models.base import FinishReason, Sampling
+from genprm.models.base import RESERVED, FinishReason, Sampling
 from genprm.models.openai_backend import OpenAIModel
 from genprm.styles import Direct, Judge
 from tests.http_peer import Answer, http_peer
@@ -114,8 +114,9 @@ async def test_a_completion(peer, tiny_model: Path):
     assert (texts[0].prompt_tokens, texts[0].completion_tokens) == (11, 2)
     [body] = state.bodies
     assert body == {
-        "model": "served", "prompt": "Q", "stop": ["a", "b"], "max_tokens": 9, "n": 3, "temperature": 0.3,
-        "top_p": 0.8, "top_k": 7, "seed": 5, "add_special_tokens": False,
+        "model": "served", "prompt": model._tokenizer.encode("Q"), "stop": ["a", "b"], "max_tokens": 9, "n": 3,
+        "temperature": 0.3, "top_p": 0.8, "top_k": 7, "seed": 5, "repetition_penalty": 1, "repeat_penalty": 1,
+        "presence_penalty": 0, "frequency_penalty": 0, "min_p": 0,
     }  # fmt: skip
     assert state.headers[0]["Authorization"] == "Bearer secret"
     await model.close()
@@ -378,12 +379,14 @@ async def test_a_server_that_does_not_count(peer, tiny_model: Path):
 
 async def test_a_context_that_is_known_is_used_to_its_end(peer, tiny_model: Path):
     state, url = peer
-    state.context = 40
+    state.context = 100
     model = await connect(url, tiny_model)
     prompt = "six times seven"
-    await model.complete(prompt, stop=(), max_tokens=2048, sampling=Sampling())
-    assert state.bodies[0]["max_tokens"] == 40 - model._count(prompt)
-    with pytest.raises(ContextFullError, match="fills the context of 40"):
+    for wished in (2048, RESERVED):
+        await model.complete(prompt, stop=(), max_tokens=wished, sampling=Sampling())
+    left = 100 - model._count(prompt)
+    assert [body["max_tokens"] for body in state.bodies] == [left - RESERVED, RESERVED], "a verdict needs room, too"
+    with pytest.raises(ContextFullError, match="fills the context of 100"):
         await model.complete(prompt * 40, stop=(), max_tokens=1, sampling=Sampling())
     await model.close()
 
@@ -413,10 +416,12 @@ async def test_a_truncated_chain_is_no_verdict(peer, tiny_model: Path):
     """A judge whose text is cut off is asked for the index; one that says nothing even then has none."""
     state, url = peer
     state.answers = [answer("On and on"), answer("", finish="stop")]
-    async with AsyncVerifier(await connect(url, tiny_model), None, style=Judge()) as verifier:
+    model = await connect(url, tiny_model)
+    async with AsyncVerifier(model, None, style=Judge()) as verifier:
         report = await verifier.verify("p", ["s"])
     assert (report.score, report.unscored, report.steps[0].stop_reason) == (None, 1, StopReason.TOKEN_BUDGET)
-    assert state.bodies[1]["prompt"].startswith(state.bodies[0]["prompt"] + "On and on")
+    asked, forced = (model._tokenizer.decode(body["prompt"]) for body in state.bodies)
+    assert forced.startswith(asked + "On and on")
 
 
 async def test_a_server_that_went_away(peer, tiny_model: Path):

@@ -8,6 +8,7 @@ import math
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -16,9 +17,12 @@ from genprm import Budget, ParseStatus
 from genprm.chain import Chain
 from genprm.cli.main import app
 from genprm.errors import ConfigError, ContextFullError, ModelError
-from genprm.models.base import FinishReason, Sampling
+from genprm.models.base import RESERVED, FinishReason, Sampling
+from genprm.models.batching import Batcher, Request
+from genprm.models.chat import render_plain
+from genprm.models.embedded import EMBEDDED, EMBEDDED_HUB_ID
 from genprm.models.slots import SlotCache
-from genprm.models.transformers_backend import TransformersModel
+from genprm.models.transformers_backend import TransformersModel, _are_others
 
 GREEDY = Sampling(temperature=0)
 
@@ -250,6 +254,53 @@ async def test_a_full_context(model: TransformersModel):
         await model.complete("x" * 256, stop=(), max_tokens=5, sampling=GREEDY)
     [completion] = await model.complete("x" * 250, stop=(), max_tokens=50, sampling=GREEDY)
     assert completion.completion_tokens <= 6
+    with pytest.raises(ContextFullError, match="256"):
+        await model.complete("x" * (256 - RESERVED), stop=(), max_tokens=RESERVED + 1, sampling=GREEDY)
+
+
+async def test_a_verdict_has_room_behind_a_text_that_fills_the_context(model: TransformersModel):
+    [written] = await model.complete("x" * 100, stop=(), max_tokens=500, sampling=GREEDY)
+    assert written.completion_tokens <= 256 - 100 - RESERVED
+    behind = "x" * (256 - RESERVED) + "Verdict: "
+    [verdict] = await model.complete(behind, stop=(), max_tokens=1, logprobs=20, sampling=GREEDY)
+    assert verdict.tokens
+
+
+async def test_a_sequence_without_probabilities_fails_alone(model: TransformersModel):
+    """NaN, in half precision say: `torch.multinomial` refuses it."""
+    assert model._batcher is not None
+    cache = model._batcher._cache
+    forward = cache.forward
+
+    def broken(start: int, tokens: Any, positions: Any) -> Any:
+        logits = forward(start, tokens, positions).clone()
+        if len(tokens) > 1:
+            logits[1] = float("nan")
+        return logits
+
+    cache.forward = broken
+    try:
+        work = [model.complete(text, stop=(), max_tokens=20, sampling=Sampling()) for text in ("one", "two", "three")]
+        found = await asyncio.gather(*work, return_exceptions=True)
+    finally:
+        cache.forward = forward
+    assert [isinstance(each, ModelError) for each in found].count(True) == 1, found
+
+
+def test_a_word_with_its_space_and_without_is_one_word():
+    """SentencePiece has a token for each, and a text that begins with either has no space."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.WordLevel({"\u2581So": 0, "\u2581Yes": 1, "Yes": 2, "No": 3, "?": 4}, unk_token="?"))
+    core.decoder = decoders.Metaspace()
+    batcher = Batcher(None, PreTrainedTokenizerFast(tokenizer_object=core), 1, set())  # type: ignore[arg-type]
+    batcher.close()
+    choice = batcher._choice(torch.tensor([0.1, 0.3, 0.2, 0.3, 0.1]).log(), 1, 4)
+    assert choice.top["Yes"] == pytest.approx(math.log(0.5))
+    request = Request([0], (), 9, 0, GREEDY, lambda _: None, written=[1, 3])
+    assert batcher._text(request) == " YesNo"
 
 
 async def test_too_many_logprobs(model: TransformersModel):
@@ -269,6 +320,41 @@ async def test_a_closed_model(tiny_model: Path):
     await closed.close()
     with pytest.raises(ModelError, match="was closed"):
         await closed.complete("x", stop=(), max_tokens=1, sampling=GREEDY)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "{}"])
+def test_an_adapter_whose_configuration_is_none(tiny_model: Path, tmp_path: Path, text: str):
+    (tmp_path / "adapter_config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"adapter_config\.json is no adapter's configuration"):
+        TransformersModel.load(str(tiny_model), str(tmp_path))
+
+
+def test_an_adapter_of_another_model_of_the_hub():
+    assert _are_others("Qwen/Qwen2.5-Math-7B", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B")
+    assert not _are_others(EMBEDDED_HUB_ID, EMBEDDED)
+    assert not _are_others("Qwen/Qwen2.5-Math-7B", "/tmp")
+    assert not _are_others(None, EMBEDDED)
+
+
+def with_bos(core: Any) -> Any:
+    from tokenizers.processors import TemplateProcessing
+
+    core.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return core
+
+
+def test_a_plain_text_has_its_first_token():
+    """Math-Shepherd's prompt is no conversation: no template spells it out."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    def tokenizer() -> Any:
+        return Tokenizer(models.WordLevel({"<s>": 0, "?": 1}, unk_token="?"))
+
+    adding = PreTrainedTokenizerFast(tokenizer_object=with_bos(tokenizer()), bos_token="<s>")
+    assert render_plain(adding, "p") == "<s>p"
+    assert adding.encode(render_plain(adding, "p"), add_special_tokens=False) == adding.encode("p")
+    assert render_plain(PreTrainedTokenizerFast(tokenizer_object=tokenizer(), bos_token="<s>"), "p") == "p"
 
 
 def make_adapter(base: Path, folder: Path, scale: float) -> Path:
