@@ -71,20 +71,20 @@ $(VLLM_VENV)/installed: pyproject.toml
 $(VENV)/chromium: | $(BIN)/python
 	@command -v chromium >/dev/null || { apt-get update -q && apt-get install -y -q chromium; } >/dev/null 2>&1 || \
 	  echo "there is no Chromium, and it could not be installed: browser tests are skipped, or fail in CI"
-	@touch $@
+	@! command -v chromium >/dev/null || touch $@
 
 # Debian's Prometheus, for the test of what it is to collect: unpacked only, so that none is started.
 $(VENV)/prometheus: | $(BIN)/python
 	@cd $(VENV) && rm -f prometheus_*.deb && \
 	  { apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; }; } >/dev/null 2>&1 && \
 	  dpkg-deb -x prometheus_*.deb prometheus-new && rm prometheus_*.deb && mv prometheus-new prometheus || \
-	  { mkdir -p $@ && echo "Prometheus could not be downloaded: its test is skipped, or fails in CI"; }
+	  echo "Prometheus could not be downloaded: its test is skipped, or fails in CI"
 
 ## The torch build of this machine, for the image of the compose stack (docker-compose.yml).
 wheels: | $(BIN)/python
 	@mkdir -p wheels
-	@ls wheels/torch-*.whl >/dev/null 2>&1 || \
-	  $(BIN)/pip download --quiet --disable-pip-version-check --no-deps -d wheels "$(TORCH)"
+	@ls wheels/torch-$(subst torch==,,$(TORCH))*.whl >/dev/null 2>&1 || { rm -f wheels/torch-*.whl && \
+	  $(BIN)/pip download --quiet --disable-pip-version-check --no-deps -d wheels "$(TORCH)"; }
 
 clean:
 	rm -rf $(VENV) $(VLLM_VENV) demo-out artifacts site wheels/*.whl .mypy_cache .ruff_cache .pytest_cache
