@@ -29,11 +29,11 @@ from typing import NamedTuple
 from experiments.embedded import FITTING, begun, train, with_recipe
 from experiments.manifest import Manifest
 from experiments.serving import reached
-from genprm.aggregate import ChainVotes, combine_chains
 from genprm.batch import read_results
-from genprm.evaluation import SubsetResult, auc, evaluate_subset
+from genprm.evaluation import SubsetResult, evaluate_subset, solution_auc
+from genprm.fewer_votes import first_votes
 from genprm.plotting import picture
-from genprm.records import NO_ERROR, OutputRow, Solution, Usage, Verification
+from genprm.records import OutputRow
 from genprm.report import write_text
 from genprm.rows import read_solutions
 from genprm.threshold import fit_threshold, outcome_at
@@ -195,28 +195,6 @@ def measured(kind: Kind, size: int, votes: int, found: dict[str, list[OutputRow]
         )
         for name, rows in found.items()
     ]  # fmt: skip
-
-
-def solution_auc(rows: Sequence[OutputRow]) -> float | None:
-    """The chance that a solution without an error has a higher score than one with an error; unscored ones aside."""
-    scores: dict[bool, list[float]] = {True: [], False: []}
-    for row in rows:
-        if isinstance(row, Verification) and row.score is not None:
-            scores[row.label == NO_ERROR].append(row.score)
-    return auc(scores[True], scores[False])
-
-
-def first_votes(row: OutputRow, votes: int) -> OutputRow:
-    """The row as its first chains alone would have had it; what it cost, in proportion."""
-    if not isinstance(row, Verification) or votes == row.votes:
-        return row
-    share = row.usage.completion_tokens // row.votes
-    chains = [
-        ChainVotes(tuple(step.votes[index] for step in row.steps), Usage(completion_tokens=share))
-        for index in range(votes)
-    ]
-    solution = Solution(id=row.id, problem=row.problem, steps=row.solution, label=row.label, generator=row.generator)
-    return combine_chains(solution, chains, row.model, row.style)
 
 
 def report(place: Path, cells: Sequence[Cell]) -> None:

@@ -155,7 +155,7 @@ def _by_majority(by_step: Sequence[Sequence[StepVote]], chains: Sequence[ChainVo
             steps.append(combine_votes(index, votes))
             continue
         if first != NO_ERROR and index > first:
-            steps.append(_not_asked(index))
+            steps.append(_not_asked(index, votes))
             continue
         share = sum(other == NO_ERROR or other > index for other in named) / len(named)
         verdict = Verdict.INCORRECT if index == first else Verdict.CORRECT
@@ -176,10 +176,12 @@ def _is_left_out(step: StepVerification, first_error: int) -> bool:
     return step.stop_reason is StopReason.GIVEN or NO_ERROR < first_error < step.index
 
 
-def _not_asked(index: int) -> StepVerification:
+def _not_asked(index: int, votes: Sequence[StepVote] = ()) -> StepVerification:
+    """A step behind the first error, and what was said of it all the same."""
     return StepVerification(
-        index=index, score=None, verdict=None, stop_reason=StopReason.AFTER_ERROR, parse=ParseStatus.NOT_ASKED
-    )
+        index=index, score=None, verdict=None, stop_reason=StopReason.AFTER_ERROR, parse=ParseStatus.NOT_ASKED,
+        votes=tuple(votes) if len(votes) > 1 else (),
+    )  # fmt: skip
 
 
 def _whole(chains: Sequence[ChainVotes]) -> WholeVerification | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from statistics import mean, median
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import median
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -105,8 +106,20 @@ def f1_score(outcomes: Sequence[Outcome]) -> float | None:
 
 def auc(right: Sequence[float], wrong: Sequence[float]) -> float | None:
     """The chance that one of ``right`` is greater than one of ``wrong``, equals counting half; None without both."""
-    pairs = [(high > low) + (high == low) / 2 for high in right for low in wrong]
-    return mean(pairs) if pairs else None
+    if not (right and wrong):
+        return None
+    ordered = sorted(wrong)
+    below = sum((bisect_left(ordered, high) + bisect_right(ordered, high)) / 2 for high in right)
+    return below / (len(right) * len(wrong))
+
+
+def solution_auc(rows: Iterable[OutputRow]) -> float | None:
+    """The chance that a solution without an error has a higher score than one with an error; unscored ones aside."""
+    scores: dict[bool, list[float]] = {True: [], False: []}
+    for row in rows:
+        if isinstance(row, Verification) and row.score is not None:
+            scores[row.label == NO_ERROR].append(row.score)
+    return auc(scores[True], scores[False])
 
 
 def evaluate_slice(outcomes: Sequence[Outcome]) -> SliceResult:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from genprm.aggregate import Aggregate
 from genprm.batch import Checked, read_results, verify_rows
 from genprm.calibration import CalibrationResult, Point, calibration, fit_temperature, plot_reliability, points, scaled
 from genprm.cli import shared
@@ -27,7 +28,9 @@ from genprm.evaluation import (
     evaluate,
     evaluate_subset,
     outcome,
+    solution_auc,
 )
+from genprm.fewer_votes import first_votes
 from genprm.options import RunOptions
 from genprm.pools import Scored, as_json, flatten, measure_pools, read_pools
 from genprm.records import OutputRow, Solution, Verification, parse_row
@@ -175,6 +178,38 @@ def threshold(
         for name, by_threshold in results.items()
     }
     _write_json(json, dumps({"threshold": chosen, "results": figures_by_name}, indent=2))
+
+
+@eval_app.command(name="votes")
+def fewer_votes(
+    files: Results,
+    aggregate: Annotated[
+        Aggregate | None, typer.Option(help="How votes are put together. Default: the style's.")
+    ] = None,
+    json: Json = None,
+) -> None:
+    """ProcessBench's F1 of the first 1, 2, 4 ... votes of a run with --votes N; the AUC of the solutions' scores."""
+    results: dict[str, dict[int, tuple[SubsetResult, float | None]]] = {}
+    with shared.refusing():
+        shared.check_targets(files, json)
+        for file in files:
+            rows = list(_labelled_results(file))
+            most = max((row.votes for row in rows if isinstance(row, Verification)), default=1)
+            found: dict[int, tuple[SubsetResult, float | None]] = {}
+            for count in [*(2**power for power in range(most.bit_length()) if 2**power < most), most]:
+                fewer = [first_votes(row, count, aggregate) for row in rows]
+                found[count] = evaluate_subset([outcome(row) for row in fewer]), solution_auc(fewer)
+            results[shared.short_name(file, files)] = found
+    table = _table("subset", "votes", *_FIGURES, "AUC", "tokens")
+    for name, by_votes in results.items():
+        for count, (figures, area) in by_votes.items():
+            table.add_row(Text(name), str(count), *_figures(figures), _fine(area), str(figures.tokens))
+    _print(table)
+    as_json = {
+        name: {count: {**figures.model_dump(mode="json"), "auc": area} for count, (figures, area) in by_votes.items()}
+        for name, by_votes in results.items()
+    }
+    _write_json(json, dumps({"results": as_json}, indent=2))
 
 
 @eval_app.command(name="compare")

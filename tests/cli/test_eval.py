@@ -128,6 +128,32 @@ def test_bon_with_candidates_that_nobody_could_judge(cli: Cli, pools: Path, tmp_
     assert best == {100}, "of what is not scored nothing is chosen"
 
 
+# Fewer votes
+
+
+def test_fewer_votes(cli: Cli, tmp_path: Path):
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps([{"when": r"(?s)wrong.*\{$", "yes": 0.2}, {"yes": 0.7}]))
+    rows = [
+        {"id": f"r{n}", "problem": "p", "steps": ["one", "wrong" if n else "two", "end"], "label": n - 1}
+        for n in (0, 2)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judging = ("--style", "direct", "--backend", "scripted", "--model", script, "--votes", 3)
+    done = cli("eval", "processbench", "rows.jsonl", *judging, "-o", "out")
+    assert done.returncode == 0, done.stderr
+    done = cli("eval", "votes", "out/rows.jsonl", "--json", "v.json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "v.json").read_text())["results"]["rows"]
+    assert {count: (each["f1"], each["auc"]) for count, each in found.items()} == dict.fromkeys("123", (100, 1))
+    assert "subset votes F1 95 % error acc. correct acc. rows unscored AUC tokens" in words(done.stdout)
+    stopped = (*judging, "--stop-at-first-error", "-o", "stopped")
+    assert cli("eval", "processbench", "rows.jsonl", *stopped).returncode == 0
+    done = cli("eval", "votes", "stopped/rows.jsonl")
+    assert done.returncode == 2
+    assert "row r2 has not 3 votes on every step: verify with --votes N" in done.stderr
+
+
 # Calibration
 
 OVERSURE = (

@@ -9,28 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.small_scale import first_votes
-from genprm.aggregate import ChainVotes, combine_chains
-from genprm.records import Solution, StepVote, StopReason, Usage, Verification
-from tests.docs.world import ROW
 from tests.experiments.world import ROOT, lay_out
 from tests.train.conftest import tiny, tokenizer  # noqa: F401 - fixtures
-
-
-def test_the_first_votes_are_those_of_a_run_with_fewer():
-    scores = ((0.9, 0.2), (0.7, 0.6), (0.1, 0.8), (0.1, 0.9))
-    chains = [
-        ChainVotes(
-            tuple(StepVote(score=score, stop_reason=StopReason.JUDGED) for score in each), Usage(completion_tokens=10)
-        )
-        for each in scores
-    ]
-    solution = Solution.model_validate({**ROW, "label": 0})
-    by_votes = {count: combine_chains(solution, chains[:count], "m", "genprm") for count in (1, 2, 4)}
-    for count, row in by_votes.items():
-        assert first_votes(by_votes[4], count) == row
-    first_errors = [row.first_error for row in by_votes.values() if isinstance(row, Verification)]
-    assert first_errors == [1, 1, 0]
 
 
 @pytest.mark.alone
