@@ -36,6 +36,8 @@ GSM8K = "gsm8k/train.jsonl"
 FITTING = "fitting.jsonl"
 """In a run: what is trained on, each record as far as it fits."""
 OWN_SEED, DEV_SEED = 1, 1000
+KEPT_OUT = ("in_math_test", "in_math500", "in_processbench", "conflict")
+"""Flags of PRM800K's rows: of problems that are measured on, or labelled by two people in two ways."""
 DEV_ROWS = 40
 """GSM8K's last rows."""
 OWN_ROWS = 100
@@ -74,6 +76,8 @@ class Recipe(NamedTuple):
     """Problems made up, three of each family. The embedded model works out what it has seen the like of."""
     skip: int = 0
     """GSM8K's rows before them, which an earlier run has trained on. The made-up problems are other ones, too."""
+    prm800k: int = 0
+    """PRM800K's first rows, of those that are of no evaluated problem; a fifth of them has equations to check."""
 
 
 def with_recipe(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +89,7 @@ def with_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gsm8k", type=int, default=usual.gsm8k, help="problems of GSM8K to train on")
     parser.add_argument("--families", type=int, default=usual.families, help="made-up problems to train on")
     parser.add_argument("--skip", type=int, default=usual.skip, help="problems of GSM8K that come before them")
+    parser.add_argument("--prm800k", type=int, default=usual.prm800k, help="labelled solutions of PRM800K to train on")
 
 
 def begun(
@@ -99,10 +104,11 @@ def begun(
     Returns:
         the command line, the run's recipe, the experiment's folder, and its manifest.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no server and no training is left behind
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # so that no server and no training is left behind
     chosen = parser.parse_args()
     run: Path = chosen.output
-    recipe = Recipe(chosen.base, chosen.gsm8k, chosen.families, chosen.skip)
+    recipe = Recipe(chosen.base, chosen.gsm8k, chosen.families, chosen.skip, chosen.prm800k)
     run.mkdir(parents=True, exist_ok=True)
     whole = Manifest(run / "manifest.json")
     make_data(chosen.data, run, whole, recipe)
@@ -119,6 +125,8 @@ def main() -> None:
     parser.add_argument("--only", choices=sorted(KINDS), action="append")
     parser.add_argument("--start", type=Path, metavar="ADAPTER", help="an earlier run's, that RUN/genprm goes on from")
     chosen, recipe, run, manifest = begun(parser)
+    if chosen.start or (run / "start.json").exists():
+        keep({"start": chosen.start and str(chosen.start.resolve())}, run / "start.json")
     for kind in chosen.only or KINDS:
         if (run / kind / "README.md").exists():
             continue
@@ -166,16 +174,30 @@ def make_data(data: Path, run: Path, manifest: Manifest, recipe: Recipe) -> None
     lines = source.read_text().splitlines(keepends=True)
     own, dev = lines[-DEV_ROWS - OWN_ROWS : -DEV_ROWS], lines[-DEV_ROWS:]
     fit = rows_to_train_on(data, recipe.skip, recipe.gsm8k)
-    _keep(recipe, run / "recipe.json")
+    keep(recipe._asdict(), run / "recipe.json")
     for name, rows in (("train", fit), ("own", own), ("dev", dev)):
-        (run / f"{name}.jsonl").write_text("".join(rows))
+        keep_text("".join(rows), run / f"{name}.jsonl")
         options = (*_planting(name, recipe), *decontaminating(data))
+        if name == "train" and recipe.prm800k:
+            options += ("--labelled", str(labelled_rows(data, run, recipe.prm800k)))
         if not (run / f"{name}-data" / "README.md").exists():
             manifest.genprm("synth", "plant", run / f"{name}.jsonl", "-o", run / f"{name}-data", *options)
     fitting = run / FITTING
     if not fitting.exists():
         keep_fitting(run / "train-data" / "train.jsonl", fitting, recipe.base)
     hold_out(run)
+
+
+def labelled_rows(data: Path, run: Path, count: int) -> Path:
+    """The first rows of PRM800K that may be trained on, with their labels, as a file of the run."""
+    source, target = data / "prm800k" / "val.jsonl", run / "prm800k.jsonl"
+    rows = [json.loads(line) for line in source.read_text().splitlines()]
+    fit = [row for row in rows if not any(row[flag] for flag in KEPT_OUT)][:count]
+    named = [
+        {"id": row["id"], "problem": row["problem"], "steps": row["steps"], "label": row["first_error"]} for row in fit
+    ]
+    write_text(target, "".join(json.dumps(row) + "\n" for row in named))
+    return target
 
 
 def rows_to_train_on(data: Path, start: int, count: int) -> list[str]:
@@ -210,12 +232,24 @@ def hold_out(run: Path) -> None:
     (run / "held-out.jsonl").write_text("".join(record.model_dump_json() + "\n" for record in rows))
 
 
-def _keep(recipe: Recipe, file: Path) -> None:
-    """A run is not gone on with under another recipe: what is there would be taken for it."""
-    found = Recipe(**json.loads(file.read_text())) if file.exists() else recipe
-    if found != recipe:
-        raise SystemExit(f"{file.parent} is of {found}, not of {recipe}: name another folder")
-    write_text(file, json.dumps(recipe._asdict()) + "\n")
+def keep(options: dict[str, Any], file: Path) -> None:
+    """What a folder's parts are made by: nothing goes on under other options, or what is there would be taken for it.
+
+    Raises:
+        SystemExit: it was made by others.
+    """
+    keep_text(json.dumps(options) + "\n", file)
+
+
+def keep_text(text: str, file: Path) -> None:
+    """Write a file that other parts of its folder are made from.
+
+    Raises:
+        SystemExit: it is there, and another one.
+    """
+    if file.exists() and file.read_text() != text:
+        raise SystemExit(f"{file} is there already, and is another one: name another folder")
+    write_text(file, text)
 
 
 def _planting(name: str, recipe: Recipe) -> tuple[str, ...]:

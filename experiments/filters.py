@@ -4,7 +4,8 @@
 
 RUN is of `experiments.embedded`, with RUN/genprm. That adapter verifies RUN's own problems, and what each filter keeps
 goes on training it: rationales that name the labels' first error, or rationales that find some error where the answer
-is wrong. Both get equally many conversations. All three are measured on the files of `experiments.small_scale`.
+is wrong. Both get equally many conversations, half of them with an error. All three are measured on the files of
+`experiments.small_scale`.
 
 RUN/filters holds the runs and README.md, a table. Finished parts are not done again.
 """
@@ -15,12 +16,14 @@ import argparse
 import shutil
 from pathlib import Path
 
-from experiments.embedded import FITTING, begun, train, with_recipe
+from experiments.embedded import FITTING, begun, keep, keep_fitting, train, with_recipe
 from experiments.manifest import Manifest
 from experiments.serving import reached
 from experiments.small_scale import BUDGET, Cell, Kind, evaluation_files, measured, tables, verified, with_measuring
+from genprm.records import NO_ERROR
 from genprm.report import write_text
-from genprm.train.record import read_records
+from genprm.train.folder import fingerprint
+from genprm.train.record import TrainingRecord, read_records
 from rationale_synth.label_output import ROWS
 
 FILTERS = ("process", "outcome")
@@ -36,6 +39,8 @@ def main() -> None:
     run: Path = chosen.output
     if not (run / "genprm" / "README.md").exists():
         raise SystemExit(f"{run}/genprm: no adapter: train it with experiments.embedded --only genprm")
+    weights = fingerprint(str(run / "genprm" / "adapter_model.safetensors"))
+    keep({"tries": chosen.tries, "adapter": weights}, place / "options.json")
     write_rationales(manifest, recipe.base, run, place, chosen.tries, chosen.vllm)
     files = evaluation_files(chosen.data, run)
     cells: list[Cell] = []
@@ -63,19 +68,26 @@ def trained(manifest: Manifest, base: str, run: Path, place: Path) -> list[tuple
     """The verifiers, how many conversations each was trained on last, and its adapter; the one before them first.
 
     Raises:
-        SystemExit: a filter kept nothing.
+        SystemExit: a filter kept nothing with an error, or nothing without.
     """
-    counts = {name: len(list(read_records(str(place / f"{name}-data" / "train.jsonl")))) for name in FILTERS}
-    count = min(counts.values())
+    kept: dict[tuple[str, bool], list[TrainingRecord]] = {}
+    for name in FILTERS:
+        fitting = place / f"{name}-{FITTING}"
+        keep_fitting(place / f"{name}-data" / "train.jsonl", fitting, base)
+        for with_error in (False, True):
+            records = read_records(str(fitting))
+            kept[name, with_error] = [each for each in records if (each.label != NO_ERROR) is with_error]
+    count = min(map(len, kept.values()))
     if not count:
-        raise SystemExit(f"{place}: of the rationales there were kept: {counts}")
+        raise SystemExit(f"{place}: kept were { ({key: len(each) for key, each in kept.items()}) }")
     parts = [(Kind("before", "genprm", BUDGET), len(list(read_records(str(run / FITTING)))), run / "genprm")]
     for name in FILTERS:
-        adapter = place / f"{name}-{count}"
+        rows, adapter = place / f"{name}-{2 * count}.jsonl", place / f"{name}-{2 * count}"
+        chosen = [record for with_error in (False, True) for record in kept[name, with_error][:count]]
+        write_text(rows, "".join(record.model_dump_json() + "\n" for record in chosen))
         if not (adapter / "README.md").exists():
-            further = ("--start", run / "genprm", "--limit", count)
-            train(manifest, "genprm", place / f"{name}-data", adapter, base, *further)
-        parts.append((Kind(f"{name} filter", "genprm", BUDGET), count, adapter))
+            train(manifest, "genprm", rows, adapter, base, "--start", run / "genprm")
+        parts.append((Kind(f"{name} filter", "genprm", BUDGET), 2 * count, adapter))
     return parts
 
 

@@ -17,7 +17,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from experiments.embedded import begun, decontaminating, rows_to_train_on, train, with_recipe
+from experiments.embedded import begun, decontaminating, keep, keep_text, rows_to_train_on, train, with_recipe
 from experiments.manifest import Manifest
 from experiments.serving import reached
 from experiments.small_scale import Cell, Kind, evaluation_files, measured, tables, verified, with_measuring
@@ -43,9 +43,9 @@ def main() -> None:
     parser.add_argument("--rollouts", type=int, default=16, help="K, of each step at most")
     with_measuring(parser)
     chosen, recipe, place, manifest = begun(parser, "label-rules")
-    (place / "problems.jsonl").write_text(
-        "".join(rows_to_train_on(chosen.data, recipe.skip + recipe.gsm8k, chosen.problems))
-    )
+    keep({"policy": chosen.policy, "rollouts": chosen.rollouts, "sampling": SAMPLING}, place / "options.json")
+    problems = rows_to_train_on(chosen.data, recipe.skip + recipe.gsm8k, chosen.problems)
+    keep_text("".join(problems), place / "problems.jsonl")
     found = made(manifest, place, chosen)
     files = evaluation_files(chosen.data, chosen.output)
     cells: list[Cell] = []
@@ -69,8 +69,10 @@ def made(manifest: Manifest, place: Path, chosen: argparse.Namespace) -> dict[Ru
     with reached(chosen.vllm, chosen.policy, role="--policy") as which:
         how = (*SAMPLING, "--rollouts", chosen.rollouts, *which, *decontaminating(chosen.data))
         for rule in missing:
+            rows = place / "run" / f"{ROWS}.jsonl"
+            rows.unlink(missing_ok=True)  # that of the rule before
             manifest.genprm("label", place / "problems.jsonl", "-o", place / "run", "--rule", rule.value, *how)
-            shutil.copyfile(place / "run" / f"{ROWS}.jsonl", files[rule])
+            shutil.copyfile(rows, files[rule])
     return files
 
 

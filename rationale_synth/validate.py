@@ -12,13 +12,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from itertools import islice
+from pathlib import Path
 
 from genprm.errors import InputError
 from genprm.records import NO_ERROR, Record, Solution, judged_steps
-from genprm.rows import iterate_rows
+from genprm.rows import iterate_rows, iterate_solutions
 from genprm.tasks import gather_all
 from rationale_synth.consensus import Reason
 from rationale_synth.critique import MARK
+from rationale_synth.equations import checked
 from rationale_synth.gold_critic import FAULTS, GoldCritic
 from rationale_synth.memory import Memory
 from rationale_synth.planted import Kind, Planted, plant, unplanted
@@ -71,6 +73,21 @@ def worked_solutions(source: str | None, limit: int | None = None) -> tuple[list
     if not found:
         raise InputError(f"{source}: no solution in it that can be worked out anew (calculator marks as in GSM8K)")
     return found, unusable
+
+
+def checked_solutions(source: str) -> list[Planted]:
+    """The solutions of a labelled file that have equations of numbers, as far as these agree with the labels.
+
+    Raises:
+        InputError: the file cannot be read, or a row has no label.
+    """
+    found: list[Planted] = []
+    for solution in iterate_solutions(source):
+        if solution.label is None:
+            raise InputError(f"{source}: row {solution.id} has no label")
+        named = solution.model_copy(update={"id": f"{Path(source).stem}/{solution.id}"})
+        found += [planted] if (planted := checked(named)) else []
+    return found
 
 
 OFTEN = {Kind.SKIPPED_STEP: 3, Kind.WRONG_OPERAND: 2}

@@ -30,7 +30,7 @@ from rationale_synth.ray_engine import Cluster, SynthWorker, run_on_ray
 from rationale_synth.run_folder import RunFolder
 from rationale_synth.synth_job import SynthProgress, open_synth_run, read_labelled, run_synth_job, write_data
 from rationale_synth.synthesize import SynthOptions, SynthStyle
-from rationale_synth.validate import Line, labelled, plants, worked_solutions
+from rationale_synth.validate import Line, checked_solutions, labelled, plants, worked_solutions
 from rationale_synth.validate import validate as check_synthesis
 from rationale_synth.voice import voiced
 
@@ -132,6 +132,12 @@ def plant(
     families: Annotated[
         int, typer.Option(min=0, help="Problems of our own families beside them: algebra, counting, geometry ...")
     ] = 0,
+    labelled_rows: Annotated[
+        str | None,
+        typer.Option(
+            "--labelled", metavar="FILE", help="Labelled solutions beside them, whose own equations are checked."
+        ),
+    ] = None,
     style: Annotated[
         SynthStyle, typer.Option(help="How a rationale is written: genprm, with code, or thinkprm, without.")
     ] = SynthStyle.GENPRM,
@@ -157,7 +163,8 @@ def plant(
         grounded = [each for each in told if each.is_grounded]
         if ungrounded := len(told) - len(grounded):
             say(f"{ungrounded} solutions name numbers that come from nowhere, and are left out")
-        kept = Decontaminated(grounded, decontaminate or [])
+        theirs = checked_solutions(labelled_rows) if labelled_rows else []
+        kept = Decontaminated([*grounded, *theirs], decontaminate or [])
         planted = list(kept)
         if decontaminate:
             say(f"{kept.dropped} solutions are of problems in an evaluation file, and are left out")

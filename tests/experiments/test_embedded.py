@@ -31,7 +31,11 @@ def data(tmp_path: Path) -> Path:
     ("options", "found", "message"),
     [
         (("--gsm8k", "11"), None, "DATA/gsm8k/train.jsonl has 10 rows to train on, not 11"),
-        (("--gsm8k", "10"), '{"base": "other", "gsm8k": 10, "families": 205}', "RUN is of Recipe(base='other'"),
+        (
+            ("--gsm8k", "10"),
+            '{"base": "other", "gsm8k": 10, "families": 205}',
+            "RUN/recipe.json is there already, and is",
+        ),
     ],
 )
 def test_what_it_refuses(data: Path, tmp_path: Path, options: tuple[str, ...], found: str | None, message: str):
