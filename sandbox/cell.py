@@ -28,6 +28,8 @@ class Cell:
 
     def __init__(self, request: str, limit: int) -> None:
         self.request = request
+        self.begun = asyncio.Event()
+        """The kernel has read it, and can be interrupted in it."""
         self.complete = asyncio.Event()
         """Both the reply and the end of its output are here."""
         self.over = asyncio.Event()
@@ -52,7 +54,9 @@ class Cell:
 
     def on_iopub(self, kind: str, content: Any) -> None:
         """A message on the iopub channel; raises whatever a message of wrong types makes it raise."""
-        if kind == "stream":
+        if kind == "execute_input":
+            self.begun.set()
+        elif kind == "stream":
             self._keep(str(content["text"]), self.streams[content["name"]])
         elif kind == "execute_result":
             kept: list[str] = []

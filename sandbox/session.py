@@ -147,7 +147,7 @@ class Session:
         """
         self._check_alive()
         if self._cell is not None:
-            await self.server.request("interrupt", kernel=self.name)
+            await self._interrupt(self._cell)
 
     async def fork(self, seed: int | None = None) -> Session:
         """A second session that starts from this one's Python state, and is isolated from it from then on.
@@ -241,10 +241,17 @@ class Session:
             return False
         return True
 
+    async def _interrupt(self, cell: Cell) -> None:
+        """Interrupt a cell once it has begun: a kernel that has not come to it yet would not hear."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.grace):
+                await cell.begun.wait()
+        await self.server.request("interrupt", kernel=self.name)
+
     async def _stop(self, cell: Cell) -> None:
         """Interrupt the cell; kill the kernel from outside if that does not end it at once."""
         if not cell.flooded:
-            await self.server.request("interrupt", kernel=self.name)
+            await self._interrupt(cell)
             if await self._in_time(cell, self._limits.grace) and not cell.flooded:
                 return
         # The answer comes when everything the guest has left is gone, which may take it long; its end, at once.

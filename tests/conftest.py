@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from sandbox import Limits, Sandbox, SandboxUnavailableError
@@ -23,6 +24,10 @@ from tests.images import BARE, build_missing_images
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Torch's threads wait for each other by spinning, which takes the processor from whatever runs beside them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes, other tests decide.
+hypothesis.settings.register_profile("genprm", deadline=None)
+hypothesis.settings.load_profile("genprm")
 
 DATA = Path(os.environ.get("GENPRM_DATA", Path(__file__).parents[2] / "shared" / "data"))
 """Data sets that are not the project's own; tests that need one are skipped without it."""

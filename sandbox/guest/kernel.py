@@ -51,6 +51,8 @@ class Kernel:
         ]
         self._parent: Message = {}
         self._count = 0
+        self._begun = False
+        """From before a cell is said to have begun: it can be interrupted from there on."""
         self._executing = False
         self._sending = False
         self._interrupted = False
@@ -158,7 +160,11 @@ class Kernel:
             _, frames = self._wire.pack(kind, content, self._parent if parent is None else parent)
             self._channels.publish(topic, [topic, *frames])
             self._sending = False
-        if in_main and self._interrupted:
+        if in_main and self._executing:
+            self._raise_interrupt()
+
+    def _raise_interrupt(self) -> None:
+        if self._interrupted:
             self._interrupted = False
             raise KeyboardInterrupt
 
@@ -172,7 +178,7 @@ class Kernel:
 
     def _on_interrupt(self, _number: int, _frame: types.FrameType | None) -> None:
         # Raised in the middle of a multipart send, it would leave half a message on the socket.
-        if self._executing and self._sending:
+        if self._begun and (self._sending or not self._executing):
             self._interrupted = True
         elif self._executing:
             raise KeyboardInterrupt
@@ -181,6 +187,8 @@ class Kernel:
 
     def _execute(self, content: Message) -> Message:
         code, silent = content.get("code", ""), bool(content.get("silent"))
+        signal.signal(signal.SIGINT, self._on_interrupt)
+        self._interrupted, self._begun = False, True
         if not silent:
             self._count += 1
             shown = cut(code, self._budget.limit)
@@ -189,18 +197,16 @@ class Kernel:
         self._install_streams()
         for stream in self._streams:
             stream.begin()
-        self._interrupted = False
-        signal.signal(signal.SIGINT, self._on_interrupt)
         reply: Message = {"status": "ok", "execution_count": self._count, "payload": [], "user_expressions": {}}
         try:
             self._executing = True
             try:
+                self._raise_interrupt()
                 self._run_cell(code, silent)
                 expressions = content.get("user_expressions") or {}
                 reply["user_expressions"] = {name: self._evaluate(text) for name, text in expressions.items()}
             finally:
-                self._executing = False
-                self._interrupted = False
+                self._executing = self._begun = self._interrupted = False
         except SystemExit as error:
             # exit() and sys.exit(0) end the cell, not the kernel; any other code is the cell's failure.
             if not (error.code is None or (type(error.code) is int and error.code == 0)):

@@ -98,6 +98,23 @@ async def test_exit_ends_the_cell_not_the_session(sandbox: Sandbox):
         assert (await session.run("print(x)")).stdout == "1\n"
 
 
+async def test_a_cell_is_interrupted_however_early(sandbox: Sandbox):
+    """Also before the kernel has come to it, as on a busy machine, and what is idle is not."""
+    async with await sandbox.session() as session:
+        for _ in range(10):
+            running = asyncio.create_task(session.run("x = 1\nwhile True: pass", 30))
+            await asyncio.sleep(0)
+            await session.interrupt()
+            result = await running
+            assert (result.status, result.error and result.error.name) == (RunStatus.ERROR, "KeyboardInterrupt")
+            await session.interrupt()
+            assert (await session.run("print('on')")).stdout == "on\n"
+        for _ in range(10):
+            result = await session.run("while True: pass", 0.001)
+            assert (result.status, result.state_lost) == (RunStatus.TIMEOUT, False)
+        assert (await session.run("x", 10)).status in (RunStatus.OK, RunStatus.ERROR)
+
+
 async def test_timeout_keeps_output_and_state(sandbox: Sandbox):
     async with await sandbox.session() as session:
         await session.run("x = 5")

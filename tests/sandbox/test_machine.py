@@ -105,27 +105,27 @@ class Machine(RuleBasedStateMachine):
     def time_out(self, data: st.DataObject, name: str, swallow: bool) -> None:
         one = self.pick(data)
         loop = "import signal\nsignal.signal(2, signal.SIG_IGN)\n" * swallow + "while True: pass"
-        result = self.call(one.session.run(f"{name} = 'spun'\n{loop}", 0.15))
+        result = self.call(one.session.run(f"{name} = 'spun'\n{loop}", 1.0 if swallow else 0.15))
         assert (result.status, result.state_lost) == (RunStatus.TIMEOUT, swallow)
         one.variables[name] = "spun"
         if swallow:
             self.lose(one)
 
     @precondition(lambda self: self.open)
-    @rule(data=st.data(), name=NAMES)
-    def interrupt(self, data: st.DataObject, name: str) -> None:
+    @rule(data=st.data(), name=NAMES, wait=st.sampled_from((0, 0.1)))
+    def interrupt(self, data: st.DataObject, name: str, wait: float) -> None:
         one = self.pick(data)
 
         async def work() -> Any:
             running = asyncio.create_task(one.session.run(f"{name} = 1\nprint('on')\nwhile True: pass", 20))
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(wait)
             await one.session.interrupt()
             return await running
 
         result = self.call(work())
         assert (result.status, result.error.name) == (RunStatus.ERROR, "KeyboardInterrupt")
-        if result.stdout != "on\n":  # on a busy machine it had not come so far
-            assert result.stdout == ""
+        if result.stdout != "on\n":  # it had not come so far
+            assert result.stdout in ("", "on")
             self.call(one.session.run(f"{name} = 1"))
         one.variables[name] = 1
 

@@ -22,7 +22,7 @@ RULES = (
     Rule(when=r"(?s)slow code.*```python\n$", text="import time\ntime.sleep(60)\n```\n"),
     Rule(when=r"```python\n$", text="print(6 * 7)\n```\n"),
     Rule(when=r"(?s)slow model.*step by step: $", text="Hm.</analyze>\n", seconds=60),
-    Rule(when=r"(?s)a little slow.*step by step: $", text="Hm.</analyze>\n", seconds=0.3),
+    Rule(when=r"(?s)a little slow.*step by step: $", text="Hm.</analyze>\n", seconds=1.0),
     Rule(when="step by step: $", text="It looks right.</analyze>\n"),
     Rule(when=r"(?s)no verdict.*boxed\{$", choice={"Maybe": 1.0}),
     Rule(when=r"(?s)wrong.*boxed\{$", yes=0.1),

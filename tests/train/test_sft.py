@@ -99,7 +99,7 @@ def test_killed_and_gone_on_with(data: Path, tiny: Path, tmp_path: Path):
     process = subprocess.Popen(
         command(*arguments, "-o", tmp_path / "cut"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    while not list((tmp_path / "cut").glob("checkpoints/checkpoint-8/trainer_state.json")):
+    while not [*(tmp_path / "cut").glob("checkpoints/checkpoint-*/trainer_state.json")][1:]:
         assert process.poll() is None
         time.sleep(0.01)
     process.kill()

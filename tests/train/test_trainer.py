@@ -12,7 +12,9 @@ from genprm.train.base import load_for_training, open_base
 from genprm.train.recipes import LoRA
 
 PAGES = """
+import ctypes
 import resource
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: with huge pages there are few faults to count
 import torch
 {first}
 for _ in range(20):
