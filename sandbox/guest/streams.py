@@ -133,7 +133,7 @@ class GuestStream(io.TextIOBase):
         if flusher is not None:
             with self._wake:
                 self._wake.notify()
-            flusher.join(1)
+            _join(flusher)
 
     def renew(self, lock: threading.RLock) -> None:
         """In a process forked between two cells: no lock of the old one is held, and no thread is left."""
@@ -167,12 +167,13 @@ class GuestStream(io.TextIOBase):
 
     def _send_later(self) -> None:
         if self._flusher is None and self._active:
-            flusher = threading.Thread(target=self._send_at_intervals, daemon=True)
+            # Known before it starts: an interrupt that comes meanwhile must leave no thread that nobody ends.
+            self._flusher = threading.Thread(target=self._send_at_intervals, daemon=True)
             try:
-                flusher.start()
+                self._flusher.start()
             except RuntimeError:
+                self._flusher = None
                 return  # the guest has used up its threads: its text is sent when the cell ends
-            self._flusher = flusher
         with self._wake:
             self._wake.notify()
 
@@ -184,3 +185,14 @@ class GuestStream(io.TextIOBase):
                     self.send_pending()
                 else:
                     self._wake.wait()
+
+
+def _join(thread: threading.Thread) -> None:
+    """Wait for a thread that has been told to end, though it may be just starting, or never have been started."""
+    for _ in range(20):
+        try:
+            thread.join(1)
+        except RuntimeError:  # not started, as far as is known
+            time.sleep(0.001)
+        else:
+            return
