@@ -270,7 +270,9 @@ def test_the_embedded_model(cli: Cli, tmp_path: Path):
     arguments = ["label", "p.jsonl", "-o", "run", "--samples", 4, "--max-samples", 4, "--solutions", 2, "--rollouts", 2,
                  "--max-tokens", 32, "--temperature", 0.7]  # fmt: skip
     process = subprocess.Popen(command(*arguments), cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    time.sleep(9 + 6 * random.random())
+    while process.poll() is None and not list((tmp_path / "run").glob("shards/*")):
+        time.sleep(0.01)
+    time.sleep(4 * random.random())
     process.kill()
     process.wait()
     done = cli(*arguments, timeout=600)

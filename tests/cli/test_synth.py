@@ -128,7 +128,9 @@ def test_rationales_for_a_label_run_killed_on_the_way(cli: Cli, run_folder: Path
         process = subprocess.Popen(
             command(*arguments, "-o", "data"), cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
-        time.sleep(2 + 1.5 * random.random())
+        while process.poll() is None and not list((tmp_path / "data").glob("shards/*")):
+            time.sleep(0.01)
+        time.sleep(random.random())
         process.send_signal(signal.SIGKILL)
         process.wait()
     again = cli(*arguments, "-o", "data")
