@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from genprm.integrations.datasets import batch_function
+from genprm.integrations.openrlhf import as_solutions
 from genprm.integrations.prm import PRM
 from genprm.integrations.trl import reward_function
 from genprm.models.scripted import ScriptedModel
@@ -62,6 +63,26 @@ def test_rewards(verifier: Verifier):
     assert reward(["P"] * 3, ["one", " ", "no verdict"], problem=["Q"] * 3) == [0.9, None, None]
     odd: list[Any] = ["one\0\ud800", [{"role": "assistant", "content": None}], []]
     assert reward(["P\0"] * 3, odd) == [0.9, None, None]
+
+
+CHATS = (
+    "<bos><start_of_turn>user\nWhat is 6+7?<end_of_turn>\n<start_of_turn>model\n|It is 13.<end_of_turn>\n<eos>",
+    "<｜begin▁of▁sentence｜><｜User｜>What is 6+7?<｜Assistant｜><think>\n|It is 13.<｜end▁of▁sentence｜>",
+    "<s>[INST] What is 6+7? [/INST]|It is 13.</s>",
+    "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat is 6+7?<|im_end|>\n<|im_start|>assistant\n"
+    "|It is 13.<|im_end|>",
+    "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|><|start_header_id|>user"
+    "<|end_header_id|>\n\nWhat is 6+7?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n|It is 13.<|eot_id|>",
+)
+
+
+@pytest.mark.parametrize("chat", CHATS, ids=("gemma", "deepseek", "mistral", "qwen", "llama"))
+def test_what_is_a_chats_own_is_no_part_of_the_problem(chat: str):
+    at = chat.index("|It is")
+    prompt, response = chat[:at], chat[at + 1 :]
+    [found] = as_solutions([prompt + response], [prompt])
+    assert found is not None
+    assert (found.problem, found.steps) == ("What is 6+7?", ("It is 13.",))
 
 
 @pytest.mark.model
