@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from genprm.models.base import Completion, FinishReason, Sampling
+from genprm.models.chat import load_tokenizer
+from genprm.models.embedded import embedded_folder
 from genprm.models.scripted import Rule, ScriptedModel
 from tests.http_peer import Answer, http_peer
 
@@ -40,7 +42,8 @@ RULES = (
 
 @contextmanager
 def model_server(*served: str) -> Iterator[int]:
-    """Serve these names; the port."""
+    """Serve these names, all with the embedded model's tokenizer; the port."""
+    tokenizer = load_tokenizer(str(embedded_folder()))
     model = ScriptedModel(RULES, remembers=False)
 
     def get() -> Answer:
@@ -52,8 +55,8 @@ def model_server(*served: str) -> Iterator[int]:
         sampling = Sampling(seed=asked.get("seed", 0))
         found = asyncio.run(
             model.complete(
-                asked["prompt"], stop=asked.get("stop") or (), max_tokens=asked["max_tokens"], n=asked.get("n", 1),
-                sampling=sampling,
+                tokenizer.decode(asked["prompt"]), stop=asked.get("stop") or (), max_tokens=asked["max_tokens"],
+                n=asked.get("n", 1), sampling=sampling,
             )
         )  # fmt: skip
         used = {"prompt_tokens": 1, "completion_tokens": sum(each.completion_tokens for each in found)}
