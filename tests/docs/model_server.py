@@ -9,7 +9,6 @@ from typing import Any
 
 from genprm.models.base import Completion, FinishReason, Sampling
 from genprm.models.chat import load_tokenizer
-from genprm.models.embedded import embedded_folder
 from genprm.models.scripted import Rule, ScriptedModel
 from tests.http_peer import Answer, http_peer
 
@@ -41,9 +40,9 @@ RULES = (
 
 
 @contextmanager
-def model_server(*served: str) -> Iterator[int]:
-    """Serve these names, all with the embedded model's tokenizer; the port."""
-    tokenizer = load_tokenizer(str(embedded_folder()))
+def model_server(tokenizer: str, *served: str) -> Iterator[int]:
+    """Serve these names, all with the tokenizer of a folder; the port."""
+    decoding = load_tokenizer(tokenizer)
     model = ScriptedModel(RULES, remembers=False)
 
     def get() -> Answer:
@@ -55,7 +54,7 @@ def model_server(*served: str) -> Iterator[int]:
         sampling = Sampling(seed=asked.get("seed", 0))
         found = asyncio.run(
             model.complete(
-                tokenizer.decode(asked["prompt"]), stop=asked.get("stop") or (), max_tokens=asked["max_tokens"],
+                decoding.decode(asked["prompt"]), stop=asked.get("stop") or (), max_tokens=asked["max_tokens"],
                 n=asked.get("n", 1), sampling=sampling,
             )
         )  # fmt: skip

@@ -114,7 +114,7 @@ def test_commands(page: Path, world: tuple[Path, Path, Path], tmp_path: Path, mo
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     with ExitStack() as stack:
-        models = stack.enter_context(model_server(*SERVED.get(page.name, [STAND_IN])))
+        models = stack.enter_context(model_server(str(world[0]), *SERVED.get(page.name, [STAND_IN])))
         ours = None
         for line in filter(lambda line: run_elsewhere(line) is None, commands(page)):
             own = line.startswith("curl ")
@@ -183,7 +183,7 @@ def test_python(page: str, code: str, world: tuple[Path, Path, Path], tmp_path: 
     given: dict[str, Any] = {"questions": [PROBLEM], "outputs": [["So it is 13."]]}
     if "trl." in code:
         given |= training(monkeypatch)
-    with model_server("launch/ThinkPRM-7B") as port:
+    with model_server(str(world[0]), "launch/ThinkPRM-7B") as port:
         code = code.replace("localhost:8000", f"localhost:{port}")
         compiled = compile(code, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         made = FunctionType(compiled, given)()
