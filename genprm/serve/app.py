@@ -266,7 +266,7 @@ class Service:
 
         async def work() -> Verification:
             async with self._admission.work(votes.first):
-                if self._gone and self._gone[0] > asked:  # found so while this row waited: others have had the patience
+                if self._gone and self._found_gone_since(asked):  # while this row waited: others have had the patience
                     raise self._gone[1](self._gone[2])
                 return await self._verifier.verify_solution(solution, votes=votes, watch=watch)
 
@@ -276,12 +276,15 @@ class Service:
             raise  # nothing was tried
         except Exception as error:
             self.metrics.failed.inc()
-            if isinstance(error, UNAVAILABLE):
+            if isinstance(error, UNAVAILABLE) and not self._found_gone_since(asked):
                 self._gone = time.monotonic(), type(error), str(error)
             raise
         self._gone = None
         self.metrics.count(found)
         return found
+
+    def _found_gone_since(self, moment: float) -> bool:
+        return self._gone is not None and self._gone[0] > moment
 
     async def _scores(
         self, rows: Sequence[Solution], wanted: Wanted, give_back: Callable[[], None]
