@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from genprm.errors import InputError
 from genprm.records import NO_ERROR, Verdict
@@ -125,8 +125,9 @@ class RowIndex:
         """Of each file that does not end with the end of a line: its last row."""
         self.facts: list[Facts] = []
         self.reasons: Counter[str] = Counter()
-        self._bytes = max(1, sum(map(_size, self._files)))
         self._read = 0
+        for file in self._files:
+            _size(file)  # which says if it cannot be read
         self._news = threading.Condition()
         self.complete = False
         self._by_id: dict[str, int] = {}
@@ -137,8 +138,13 @@ class RowIndex:
 
     @property
     def share(self) -> float:
-        """How far the pass is."""
-        return 1.0 if self.complete else min(1.0, self._read / self._bytes)
+        """How far the pass is, of what there is by now: a file may grow while it is read."""
+        if self.complete:
+            return 1.0
+        try:
+            return min(1.0, self._read / max(1, sum(map(_size, self._files))))
+        except InputError:  # deleted: there is nothing more to read
+            return 1.0
 
     def wait_for(self, rows: int, seconds: float) -> None:
         """Wait until so many rows are known, or all, but no longer than that."""
@@ -209,15 +215,16 @@ class RowIndex:
         """Read what there is, then what is added: a job may still be writing."""
         offsets: dict[int, int] = {}
         while True:
-            with contextlib.suppress(InputError):
-                self._bytes = max(1, sum(map(_size, self._files)))
             for file, path in enumerate(self._files):
-                with contextlib.suppress(OSError):  # deleted: what is known of it stays, and its rows cannot be read
-                    if self._is_another(file, path, offsets.get(file, 0)):
+                # One that was deleted: what is known of it stays, and its rows cannot be read.
+                with contextlib.suppress(OSError), open(path, "rb") as source:
+                    end = self._take(file, source, offsets.get(file, 0))
+                    if end is None:
+                        time.sleep(FOLLOWING)  # for who writes it, lest it is read half new and half old
                         self._forget()
                         offsets.clear()
                         break
-                    offsets[file] = self._take(file, path, offsets.get(file, 0))
+                    offsets[file] = end
             else:
                 with self._news:
                     self.complete = True
@@ -226,13 +233,11 @@ class RowIndex:
             with contextlib.suppress(InputError, OSError):
                 self._files += [new for new in _files(self.path) if new not in self._files]
 
-    def _is_another(self, file: int, path: Path, read: int) -> bool:
+    def _is_another(self, file: int, source: BinaryIO, read: int) -> bool:
         """Whether a file is no longer the one that was begun: it was written anew."""
-        with open(path, "rb") as source:
-            now = os.fstat(source.fileno())
-            head = source.read(HEAD)
-            source.seek(max(0, read - HEAD))
-            tail = source.read(min(HEAD, read))
+        now = os.fstat(source.fileno())
+        source.seek(0)
+        head = source.read(HEAD)
         before = self._marks.get(file)
         self._marks[file] = Mark(now.st_ino, now.st_size, now.st_mtime_ns, head)
         if before is None:
@@ -241,7 +246,7 @@ class RowIndex:
             now.st_ino != before.inode
             or now.st_size < read
             or not head.startswith(before.head)
-            or not tail.endswith(self._tails.get(file, b""))
+            or not _ends(source, read, self._tails.get(file, b""))
             or (now.st_size == before.size and now.st_mtime_ns != before.changed)
         )
 
@@ -251,24 +256,29 @@ class RowIndex:
         self.facts, self.reasons = [], Counter()
         self._read, self.complete = 0, False
 
-    def _take(self, file: int, path: Path, start: int) -> int:
-        """The rows of a file from an offset on; returns where the next one will begin."""
-        with open(path, "rb") as source:
-            source.seek(start)
-            for line in source:
-                whole = line.endswith(b"\n")
-                if line.strip():
-                    self._add(file, start, line, whole)
-                if not whole:
-                    break
-                start += len(line)
-                self._tails[file] = line[-HEAD:]
-                self._read += len(line)
-                if len(self.facts) % 64 == 0:
-                    with self._news:
-                        self._news.notify_all()
-                    time.sleep(PAUSE)
-        return start
+    def _take(self, file: int, source: BinaryIO, start: int) -> int | None:
+        """The rows of a file from an offset on; returns where the next one will begin, None where it is another file.
+
+        One that is written anew while it is read is known by what now stands before the offset.
+        """
+        if self._is_another(file, source, start):
+            return None
+        tail, end = self._tails.get(file, b""), start
+        source.seek(start)
+        for line in source:
+            whole = line.endswith(b"\n")
+            if line.strip():
+                self._add(file, end, line, whole)
+            if not whole:
+                break
+            end += len(line)
+            self._tails[file] = line[-HEAD:]
+            self._read += len(line)
+            if len(self.facts) % 64 == 0:
+                with self._news:
+                    self._news.notify_all()
+                time.sleep(PAUSE)
+        return end if _ends(source, start, tail) else None
 
     def _add(self, file: int, offset: int, line: bytes, whole: bool) -> None:
         """Add a row. The end of a file is one, too; where it grows, the row takes the place of its own half."""
@@ -314,6 +324,12 @@ def _files(path: Path) -> Sequence[Path]:
     if config.exists() and (path / "shards").is_dir():
         raise InputError(f"{path}: the job has not ended, and its rows are written at its end")
     raise InputError(f"{path}: nothing to show in it: expected one of {', '.join(SHOWN_FILES)}")
+
+
+def _ends(source: BinaryIO, offset: int, tail: bytes) -> bool:
+    """Whether certain bytes stand before an offset."""
+    source.seek(offset - len(tail))
+    return source.read(len(tail)) == tail
 
 
 def _size(file: Path) -> int:

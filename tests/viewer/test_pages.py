@@ -218,9 +218,29 @@ def test_progress_of_a_file_that_is_written_anew_and_is_longer(tmp_path: Path, m
     client = viewer(path)
     until(lambda: client.get("/progress").json()["complete"])
     monkeypatch.setattr(index_module, "PAUSE", 0.2)
-    write(path, *(verification(str(n)) for n in range(1000)))
+    write(tmp_path / "new.jsonl", *(verification(str(n)) for n in range(1000))).replace(path)
     until(lambda: 64 <= client.get("/progress").json()["rows"] < 1000)
     assert 0 < client.get("/progress").json()["share"] < 1
+
+
+def test_a_file_that_is_written_anew_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "rows.jsonl"
+
+    def rows(count: int, first_error: int) -> str:
+        row = {"schema_version": 1, "problem": "p" * 600, "steps": [], "first_error": first_error}
+        return "".join(json.dumps({"id": f"{number:03}", **row}) + "\n" for number in range(count))
+
+    path.write_text(rows(100, 1))
+    index = RowIndex(path)
+    until(lambda: index.complete)
+    monkeypatch.setattr(index_module, "PAUSE", 0.5)
+    with open(path, "a") as file:
+        file.write(rows(200, 1)[path.stat().st_size :])
+    until(lambda: len(index) == 128)
+    with open(path, "r+") as file:
+        file.write(rows(201, 2))
+    monkeypatch.setattr(index_module, "PAUSE", 0.0)
+    until(lambda: [facts.first_error for facts in index.facts] == [2] * 201)
 
 
 def test_a_line_that_is_not_whole_yet_has_no_id(tmp_path: Path):
