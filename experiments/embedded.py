@@ -10,7 +10,7 @@ labels`): RUN/taught, which goes on from RUN/genprm. Problems that share ten wor
 with a bundled problem, are left out. DATA has the folders gsm8k, math, processbench_dev, mr_gsm8k_dev and
 best_of_n_dev. RUN/manifest.json says what was run on what, and for how long; the same command goes on where it was cut
 off. A RUN has one base and one size. RUN/held-out.jsonl is held out: planted errors in other problems, some of GSM8K,
-the rest of the same families, for `genprm eval processbench`. The shipped adapter is RUN/genprm (docs/results.md).
+the rest of the same families, for `genprm eval processbench`. The shipped adapter is RUN/genprm (docs/embedded.md).
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ STAND_IN = "GenPRM/GenPRM-7B"
 SERVED = {
     "README.md": ["launch/ThinkPRM-7B"],
     "train.md": ["HuggingFaceTB/SmolLM2-135M-Instruct", "verifier"],
-    "results.md": ["smol", "thinkprm", "genprm"],
+    "embedded.md": ["genprm"],
+    "results.md": ["smol", "thinkprm"],
 }
 """What the model server serves, where it is not the stand-in."""
 FURTHER = {

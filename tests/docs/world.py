@@ -35,16 +35,17 @@ MODELS = ("GenPRM/GenPRM-7B", "launch/ThinkPRM-7B", "HuggingFaceTB/SmolLM2-135M-
 FILES: dict[str, dict[str, Sequence[Mapping[str, object]]]] = {
     "README.md": {"solutions.jsonl": [ROW], "problems.jsonl": PROBLEMS, "gsm8k.jsonl": WORKED},
     "data.md": {"problems.jsonl": PROBLEMS, "gsm8k.jsonl": WORKED, "openai/gsm8k/main/train.jsonl": WORKED},
+    "embedded.md": {
+        **{f"{name}.jsonl": LABELLED for name in ("gsm8k", "math", "olympiadbench", "omnimath")},
+        **{f"{name}.jsonl": LABELLED for name in ("processbench_dev/gsm8k", "processbench_dev/math")},
+        "mr_gsm8k_dev/mr_gsm8k.jsonl": LABELLED,
+    },
     "evaluate.md": {
         "pools.jsonl": [POOL],
         **{f"{name}.jsonl": LABELLED for name in ("gsm8k", "math", "olympiadbench", "omnimath")},
     },
     "label.md": {"problems.jsonl": PROBLEMS, "gsm8k.jsonl": WORKED, "heldout.jsonl": WORKED},
-    "results.md": {
-        **{f"{name}.jsonl": LABELLED for name in ("gsm8k", "math", "olympiadbench", "omnimath")},
-        **{f"{name}.jsonl": LABELLED for name in ("processbench_dev/gsm8k", "processbench_dev/math")},
-        "mr_gsm8k_dev/mr_gsm8k.jsonl": LABELLED,
-    },
+    "results.md": {f"processbench_dev/{name}.jsonl": LABELLED for name in ("gsm8k", "math")},
     "search.md": {"problems.jsonl": PROBLEMS},
     "train.md": {"train.jsonl": WORKED, "gsm8k_test.jsonl": [{"problem": "Another one?"}], "rows.jsonl": [ROW]},
 }
