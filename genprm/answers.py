@@ -27,9 +27,22 @@ MEMORY = 2 << 30
 """Bytes of address space of a comparing process."""
 CACHED = 1 << 16
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?")
-_FRACTION = re.compile(r"([-+]?\d+)/(\d+)|([-+]?)\\d?frac\{(-?\d+)\}\{(\d+)\}")
+_FRACTION = re.compile(r"([-+]?\d+)/(\d+)|([-+]?)\\[dt]?frac\{(-?\d+)\}\{(\d+)\}")
+_MIXED = re.compile(r"([-+]?)(\d+) (\d+)/(\d+)")
+_TEXT = re.compile(r"\\(?:text|mathrm|textbf|mathbf)\{([^{}]*)\}")
+_NAMED = re.compile(r"\A[A-Za-z]\s*=\s*")
+_THOUSANDS = re.compile(r"(?<=\d)(?:\\[,;: ]|[~ \u00a0\u2009\u202f])(?=\d{3}(?!\d))")
+"""A space of whatever width between the thousands."""
+_UNIT = re.compile(r"(?:\s|~|\\[,;: ])*(?:\\(?:text|mathrm)\{([^{}]*)\}|(?<=[\s~])([A-Za-z]{3,}(?: [a-z]+)*))\Z")
+_MAGNITUDE = re.compile(r"(?i)hundred|thousand|illion|dozen|percent|half|halves|third|quarter")
+"""Words behind a number that make it another one."""
 _BRACE = re.compile(r"(?:\\boxed|\\fbox)?\{|\}")
-_SAID = re.compile(r"(?i)\banswer(?:\s++is)?\s*+:?+\s*+\$?+\s*+([-+]?[\d.,/]*\d)")
+_SAID = re.compile(
+    r"(?i)\banswer(?:\s++is)?\s*+:?+\s*+[*_]*+(?:\\?\$)?+\s*+([-+]?[\d.,/]*\d)"
+    r"(?![.,/]*\d|[({]|[abcijknpqrtuvwxyz](?![a-z])"
+    r"|\s*(?:\*\s*[\w(\\]|[/^=<>]|[-+]\s*(?:\d|\\|[a-z]\b)|\\(?![$%)\],;: ]|text|mathrm)))"
+)
+"""A number, and nothing behind it that makes it another one: not the 5 of 5\\sqrt{2}, nor the 2 of 2x."""
 GSM8K = re.compile(r"(?:^|\n)[ \t]*####[ \t]*([^\sA-Za-z]\S*)\s*\Z")
 """GSM8K's last line. A heading of Markdown, which also has four marks, begins with a letter, or has more words."""
 
@@ -47,10 +60,19 @@ def final_answer(text: str) -> str | None:
 
 
 def exact_number(text: str) -> Fraction | None:
-    """The number that ``text`` is, if it is plainly one: 1,200 or $3.50 or 3/4 or \\frac{3}{4}."""
-    text = text.strip().strip("$").replace("\\$", "").replace("\\!", "").replace("{,}", ",").strip().rstrip(".")
+    """The number that ``text`` is, if it is plainly one: 1,200 or $3.50, x = 5, 1 3/4 or \\frac{3}{4}."""
+    if len(text) > 100:
+        return None
+    text = text.strip().rstrip(".")
+    if whole := _TEXT.fullmatch(text):
+        text = whole[1]
+    text = text.strip("$ ").replace("\\$", "").replace("\\!", "").replace("{,}", ",").strip().rstrip(".")
+    text = _THOUSANDS.sub("", _NAMED.sub("", text))
     if len(text) > 60:
         return None
+    mixed = _MIXED.fullmatch(text)
+    if mixed and int(mixed[4]):
+        return Fraction(f"{mixed[1]}1") * (int(mixed[2]) + Fraction(int(mixed[3]), int(mixed[4])))
     fraction = _FRACTION.fullmatch(text)
     if fraction:
         over, under, sign, over_too, under_too = fraction.groups()
@@ -60,6 +82,15 @@ def exact_number(text: str) -> Fraction | None:
     if re.search(r"\d", text) and _NUMBER.fullmatch(text):
         return Fraction(text.replace(",", ""))
     return None
+
+
+def _without_unit(text: str) -> Fraction | None:
+    """The number that ``text`` is, but for a unit in words: 18 dollars, 18~\\text{m}."""
+    text = text.strip().rstrip(".")
+    if whole := _TEXT.fullmatch(text):
+        text = whole[1]
+    unit = _UNIT.search(text)
+    return exact_number(text[: unit.start()]) if unit and not _MAGNITUDE.search(unit[0]) else None
 
 
 class AnswerChecker:
@@ -98,20 +129,27 @@ class AnswerChecker:
         if len(answer) > MAX_CHARS:
             return None
         ours, theirs = exact_number(gold), exact_number(answer)
+        if ours is None and theirs is not None:  # it may only have a unit that the other has not
+            ours = _without_unit(gold)
+        elif theirs is None and ours is not None:
+            theirs = _without_unit(answer)
         if ours is not None and theirs is not None:
             return ours == theirs
-        key = (gold, answer)
+        key = (_ended(gold), _ended(answer))
         if key not in self._known:
-            self._known[key] = await self._compare(gold, answer)
+            self._known[key] = await self._compare(*key)
             if len(self._known) > CACHED:
                 self._known.popitem(last=False)
         return self._known[key]
 
-    async def can_compare(self, gold: str) -> bool:
-        """Whether anything could ever be found equal to ``gold`` but its own letters."""
+    async def can_compare(self, gold: str) -> bool | None:
+        """Whether anything could ever be found equal to ``gold`` but its own letters; None if that took too long."""
         if len(gold) > MAX_CHARS:
             return False
-        return exact_number(gold) is not None or bool(await self._call(_parses, gold))
+        if exact_number(gold) is not None:
+            return True
+        found = await self._call(_parses, gold)
+        return None if found is None else bool(found)
 
     async def _compare(self, gold: str, answer: str) -> bool | None:
         outcome = await self._call(_equal, gold, answer)
@@ -121,14 +159,20 @@ class AnswerChecker:
         """What a process of its own makes of it; None if it did not come back in time, or died."""
         from pebble import ProcessExpired
 
-        future = self._processes().schedule(function, args=arguments, timeout=DEADLINE)
-        try:
-            return await asyncio.wrap_future(future)
-        except (TimeoutError, ProcessExpired, MemoryError, CancelledError):
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            return None
+        for _ in range(2):
+            pool = self._processes()
+            try:
+                return await asyncio.wrap_future(pool.schedule(function, args=arguments, timeout=DEADLINE))
+            except (TimeoutError, ProcessExpired, MemoryError, CancelledError):
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                return None
+            except RuntimeError:  # a process was killed while it had nothing to do: the pool is lost
+                pool.stop()
+                if self._pool is pool:
+                    self._pool = None
+        return None
 
     def _processes(self) -> ProcessPool:
         if self._pool is None:
@@ -153,6 +197,11 @@ def last_boxed(text: str) -> str | None:
             if is_box and (last is None or begin > last[0]):
                 last = begin, brace.start()
     return None if last is None else text[last[0] : last[1]].strip()
+
+
+def _ended(answer: str) -> str:
+    """Without the full stop of its sentence."""
+    return answer if answer.endswith("..") else answer.strip().removesuffix(".")
 
 
 # In the other process

@@ -110,11 +110,18 @@ class _Work:
 
     async def run(self) -> ProblemRecord:
         options = self._options
-        if not await self._checker.can_compare(self._problem.answer):
+        can_compare = await self._checker.can_compare(self._problem.answer)
+        if can_compare is None:
+            return self._record(Outcome.FAILED, error="the gold answer could not be read in time")
+        if not can_compare:
             return self._record(Outcome.BAD_ANSWER)
         samples = await self._sampler.sample(self._problem, self._index, options.samples, options.max_samples)
         uncomparable = sum(sample.right is None for sample in samples)
-        found: dict[str, Any] = {"uncomparable": uncomparable, "cut_off": sum(sample.cut_off for sample in samples)}
+        found: dict[str, Any] = {
+            "uncomparable": uncomparable,
+            "cut_off": sum(sample.cut_off for sample in samples),
+            "unanswered": sum(not (sample.answered or sample.cut_off) for sample in samples),
+        }
         if uncomparable == len(samples):
             return self._record(Outcome.FAILED, error="no sample's answer could be compared in time", **found)
         pass_rate = Tally.known(sum(sample.right is True for sample in samples), len(samples) - uncomparable)
@@ -134,6 +141,7 @@ class _Work:
         found["solutions"] = await gather_all(self._solution(draft, start, found["planned"]) for draft in drafts)
         found["uncomparable"] += self._estimator.uncomparable
         found["cut_off"] += self._estimator.cut_off
+        found["unanswered"] += self._estimator.unanswered
         return self._record(Outcome.LABELLED, **found)
 
     async def _solution(self, draft: Draft, start: Tally, planned: int) -> SampledSolution:

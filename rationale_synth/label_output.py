@@ -37,6 +37,7 @@ class LabelSummary:
         self.uncomparable = 0
         self.unsplittable = 0
         self.cut_off = 0
+        self.unanswered = 0
         self.values: dict[bool, list[tuple[float, int]]] = {right: [(0.0, 0)] * BINS for right in (True, False)}
         self.labels: list[tuple[int, int]] = []
         """By step: right ones, all."""
@@ -48,6 +49,7 @@ class LabelSummary:
         self.uncomparable += record.uncomparable
         self.unsplittable += record.unsplittable
         self.cut_off += record.cut_off
+        self.unanswered += record.unanswered
         self.planned += record.start.rollouts if record.start else 0
         for solution, row in zip(record.solutions, rows, strict=True):
             self.solutions += 1
@@ -88,6 +90,7 @@ class LabelSummary:
             ("answers not comparable", f"{self.uncomparable}"),
             ("samples without steps", f"{self.unsplittable}"),
             ("cut off by --max-tokens", f"{self.cut_off}"),
+            ("ended without an answer", f"{self.unanswered}"),
         ]
 
 

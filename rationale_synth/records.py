@@ -85,6 +85,8 @@ class ProblemRecord(Record):
     cut_off: int = 0
     """Samples and rollouts that the limit of tokens ended. They are as right as what they came to; no such sample is
     labelled, since its last step may be half a one."""
+    unanswered: int = 0
+    """Samples and rollouts that ended by themselves without an answer that can be read: they count as wrong."""
     unsplittable: int = 0
     """Samples that had no steps, or whose segmentation did not reproduce them."""
     cost: Cost = Cost()

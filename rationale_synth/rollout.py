@@ -60,6 +60,7 @@ class Estimator:
         self.cost = Cost()
         self.uncomparable = 0
         self.cut_off = 0
+        self.unanswered = 0
         self._policy = policy
         self._checker = checker
         self._memory = memory
@@ -135,14 +136,14 @@ class Estimator:
                 self._policy.render(self._messages, prefix), n, self._max_tokens,
                 key=f"{problem.id}/{key}", first=first, priority=place,
             )  # fmt: skip
-            verdicts = [
-                await self._checker.is_right(problem.answer, final_answer(prefix + completion.text))
-                for completion in done
-            ]
+            answers = [final_answer(prefix + completion.text) for completion in done]
+            verdicts = [await self._checker.is_right(problem.answer, answer) for answer in answers]
+            cut_off = [completion.finish_reason is FinishReason.LENGTH for completion in done]
             return {
                 "right": verdicts.count(True),
                 "uncomparable": verdicts.count(None),
-                "cut_off": sum(completion.finish_reason is FinishReason.LENGTH for completion in done),
+                "cut_off": sum(cut_off),
+                "unanswered": sum(answer is None and not cut for answer, cut in zip(answers, cut_off, strict=True)),
                 "prompt_tokens": done[0].prompt_tokens,
                 "completion_tokens": sum(completion.completion_tokens for completion in done),
             }
@@ -150,6 +151,7 @@ class Estimator:
         outcome = await self._memory.recall(f"rollouts/{key}/{first}+{n}", call)
         self.uncomparable += outcome["uncomparable"]
         self.cut_off += outcome["cut_off"]
+        self.unanswered += outcome["unanswered"]
         self.cost += Cost(
             rollouts=n, prompt_tokens=outcome["prompt_tokens"], completion_tokens=outcome["completion_tokens"]
         )

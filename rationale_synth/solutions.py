@@ -36,6 +36,8 @@ class Sample(Record):
     text: str
     right: bool | None
     """None where its answer could not be compared."""
+    answered: bool
+    """Whether there is an answer that can be read."""
     cut_off: bool
     """Whether the limit of tokens ended it: its last step may be half a one, so that it is not labelled."""
 
@@ -131,10 +133,8 @@ class Sampler:
             done = await self._policy.draw(
                 prompt, n, self._max_tokens, key=problem.id, first=first, priority=(index, -1, 0)
             )
-            texts = [start + completion.text for completion in done]
             return {
-                "texts": texts,
-                "right": [await self._checker.is_right(problem.answer, final_answer(text)) for text in texts],
+                "texts": [start + completion.text for completion in done],
                 "cut_off": [completion.finish_reason is FinishReason.LENGTH for completion in done],
                 "prompt_tokens": done[0].prompt_tokens,
                 "completion_tokens": sum(completion.completion_tokens for completion in done),
@@ -142,12 +142,15 @@ class Sampler:
 
         found = await self._memory.recall(f"samples/{first}+{n}", call)
         self.cost += Cost(samples=n, prompt_tokens=found["prompt_tokens"], completion_tokens=found["completion_tokens"])
+        # Not remembered, as the texts are: what took too long to compare may be quicker in the next run.
         return [
-            Sample(number=first + place, text=text, right=right, cut_off=cut_off)
-            for place, (text, right, cut_off) in enumerate(
-                zip(found["texts"], found["right"], found["cut_off"], strict=True)
+            Sample(
+                number=first + place, text=text, cut_off=cut_off, answered=answer is not None,
+                right=await self._checker.is_right(problem.answer, answer),
             )
-        ]
+            for place, (text, cut_off) in enumerate(zip(found["texts"], found["cut_off"], strict=True))
+            for answer in [final_answer(text)]
+        ]  # fmt: skip
 
     async def _pieces(self, problem: Problem, index: int, sample: Sample) -> tuple[str, ...] | None:
         if self._segmentation is not Segmentation.CHUNK:

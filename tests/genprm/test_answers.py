@@ -33,6 +33,16 @@ async def checker() -> AsyncIterator[AnswerChecker]:
         ("#### $1,200.50\n", "$1,200.50"),
         ("The answer is $42.", "42"),
         ("Final Answer: 3/4", "3/4"),
+        ("The answer is **42**.", "42"),
+        ("**Answer:** 42", "42"),
+        ("The answer is 42 (forty-two).", "42"),
+        ("The answer is 42%", "42"),
+        ("The answer is $5\\sqrt{2}$.", None),
+        ("The answer is 2x+1.", None),
+        ("The answer is 5.2x.", None),
+        ("The answer is 10^6.", None),
+        ("The answer is 3 - 4i", None),
+        ("The answer is 1" + "0" * 50_000 + "x", None),
         ("\\boxed{unclosed", None),
         ("\\boxed{4}. Check: \\boxed{", "4"),
         ("\\boxed{a \\boxed{b} c}", "b"),
@@ -52,7 +62,10 @@ def test_final_answer(text: str, answer: str | None):
     [
         ("72", Fraction(72)), ("-3.50", Fraction(-7, 2)), ("$1,200", Fraction(1200)), ("\\$5.", Fraction(5)),
         ("3/4", Fraction(3, 4)), ("-\\frac{3}{4}", Fraction(-3, 4)), ("\\dfrac{3}{4}", Fraction(3, 4)),
-        (".5", Fraction(1, 2)), ("1/0", None), ("1,20", None), ("x", None), ("", None), ("-", None), ("1e5", None),
+        (".5", Fraction(1, 2)), ("12\\,650", Fraction(12650)), ("10 000", Fraction(10000)), ("1 20", None),
+        ("\\$10\\,000", Fraction(10000)), ("\\text{10,000}", Fraction(10000)), ("x = 12,\\!650", Fraction(12650)),
+        ("1 1/2", Fraction(3, 2)), ("-2 3/4", Fraction(-11, 4)), ("1 1/0", None),
+        ("1/0", None), ("1,20", None), ("x", None), ("", None), ("-", None), ("1e5", None),
         ("50\\%", None), ("9" * 100, None),
     ],
 )  # fmt: skip
@@ -72,6 +85,14 @@ def test_exact_number(text: str, number: Fraction | None):
         ("(1,2)", "(1, 2)", True),
         ("(1,2)", "(2,1)", False),
         ("even", "even", True),
+        ("18", "18 dollars", True),
+        ("18", "\\text{18 dollars}", True),
+        ("18", "18~\\text{m}.", True),
+        ("18 cupcakes", "18", True),
+        ("18", "18 thousand", False),
+        ("18", "18 or 19", False),
+        ("0", "0 apples", True),
+        ("\\frac{\\pi}{16}", "\\frac{\\pi}{16}.", True),
         ("5", "\\begin{pmatrix}1\\\\2\\end{pmatrix}", False),
         ("5", "}{", False),
     ],
@@ -110,6 +131,15 @@ async def test_giving_up_a_comparison_harms_nobody(checker: AnswerChecker):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await checker.is_right("y+1", "1+y") is True
+
+
+async def test_processes_that_are_killed_while_they_have_nothing_to_do():
+    async with AnswerChecker(workers=1) as checker:
+        assert await checker.is_right("x+1", "1+x") is True
+        for process in multiprocessing.active_children():
+            process.kill()
+        await asyncio.sleep(1)
+        assert await checker.is_right("y+1", "1+y") is True
 
 
 async def test_gold_answers_that_nothing_can_equal(checker: AnswerChecker):

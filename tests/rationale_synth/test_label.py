@@ -241,6 +241,39 @@ async def test_an_answer_that_cannot_be_compared_is_neither_right_nor_wrong():
     assert record.uncomparable == record.cost.rollouts - drawn + samples
 
 
+async def test_what_could_not_be_compared_is_compared_in_the_next_run(checker: AnswerChecker):
+    notes: dict[str, Any] = {}
+    async with Undecided(1) as none:
+        records = [
+            await label_problem(n, p, policy(), none, OPTIONS, Memory(note=lambda k, v, n=n: notes.update({(n, k): v})))
+            for n, p in enumerate(PROBLEMS)
+        ]
+    failed = [record.index for record in records if record.outcome is Outcome.FAILED]
+    assert failed
+    for n in failed:
+        known = {key: value for (of, key), value in notes.items() if of == n}
+        again = await label_problem(n, PROBLEMS[n], policy(), checker, OPTIONS, Memory(known))
+        assert again.outcome is Outcome.ALL_WRONG
+
+
+async def test_a_gold_answer_that_takes_too_long_is_tried_again(checker: AnswerChecker):
+    class Slow(AnswerChecker):
+        async def can_compare(self, gold: str) -> bool | None:
+            return None
+
+    async with Slow(1) as slow:
+        record = await label_problem(0, PROBLEMS[0], policy(), slow, OPTIONS, Memory())
+    assert record.outcome is Outcome.FAILED
+    assert record.error == "the gold answer could not be read in time"
+
+
+async def test_answers_that_nobody_can_read_are_counted(checker: AnswerChecker):
+    model = Alternating("Two.\n\nIt is five, surely.", "Two.\n\nIt is \\boxed{5}.")
+    record = await label_problem(0, Problem(id="p", problem="P", answer="5"), policy(model), checker, BARE, Memory())
+    assert record.outcome is Outcome.LABELLED
+    assert record.unanswered == record.cost.samples // 2 + record.cost.rollouts // 2
+
+
 async def test_a_policy_that_never_emits_steps(checker: AnswerChecker):
     model = Alternating("It is \\boxed{5}.", "It is \\boxed{6}.")
     problem = Problem(id="p", problem="P", answer="5")
