@@ -18,6 +18,8 @@ class Reason(str, Enum):
     """It names a step that the solution does not have."""
     MISSING_SECTION = "missing_section"
     """A step that it had to argue about has no argument, or is out of order."""
+    UNRUN_CODE = "unrun_code"
+    """A section has Python that was not run: past the budget, or in a block that is not closed by a line of its own."""
     FORGED_OUTPUT = "forged_output"
     """The model wrote an execution output itself, instead of running code."""
     TOO_LONG = "too_long"

@@ -45,7 +45,9 @@ MARK = "[Code Output]"
 _SECTION = re.compile(r"(?m)^### Paragraph (\d{1,4})\b[^\n]*$")
 _PART = re.compile(r"<(analyze|verify)>\s*(.*?)\s*</\1>", re.DOTALL)
 _BOX = re.compile(r"\\boxed\{\s*(-?\d{1,4})\s*\}")
-_PYTHON = re.compile(re.escape(FENCE) + r"python[ \t]*\n")
+_PYTHON = re.compile(r"(?m)^[ \t]*" + re.escape(FENCE) + r"python[ \t]*\n")
+_ANY_PYTHON = re.compile(r"(?m)^[ \t]*" + re.escape(FENCE) + r"py(?:thon)?3?[ \t]*$")
+_FENCE_LINE = re.compile(r"(?m)^[ \t]*" + re.escape(FENCE) + r"[^`\n]*$")
 _OPEN = re.compile(r"<(?:analyze|verify)>")
 
 
@@ -95,12 +97,14 @@ async def write_critique(chain: Chain, problem: str, steps: Sequence[str]) -> Cr
         written = await chain.write(chain.render(messages, text), [CODE_END], left)
         left -= written.completion_tokens
         text += written.text
-        block = _open_block(text)
-        if written.finish_reason is FinishReason.LENGTH or block is None:
+        if written.finish_reason is FinishReason.LENGTH or not written.text:
+            break
+        block = _open_block(text[outputs[-1].end if outputs else 0 :])
+        if block is None and (written.finish_reason is FinishReason.END or not _is_in_part(text)):
             break
         text += CODE_END
-        opened = _PYTHON.match(block)
-        if opened is None:
+        opened = _PYTHON.match(block) if block else None  # else the line opened a block, of no language
+        if block is None or opened is None:
             continue
         if len(outputs) >= budget.runs * len(steps):
             break
@@ -117,7 +121,7 @@ async def write_critique(chain: Chain, problem: str, steps: Sequence[str]) -> Cr
 
 def read_critique(critique: Critique, steps: int) -> Judgement | Reason:
     """The judgement in a critique of so many steps, or why there is none."""
-    written = _without_outputs(critique)
+    written = _written(critique, 0, len(critique.text))
     if MARK in written:
         return Reason.FORGED_OUTPUT
     boxes = _boxes(written)
@@ -132,8 +136,10 @@ def read_critique(critique: Critique, steps: int) -> Judgement | Reason:
         return Reason.MISSING_SECTION
     rationales = []
     for _, start, end in sections[:judged]:
-        segments = _segments(critique, start, end)
-        if not any(segment.kind is SegmentKind.ANALYSIS for segment in segments):
+        segments, section = _segments(critique, start, end), _written(critique, start, end)
+        if len(_ANY_PYTHON.findall(section)) > sum(start <= output.start < end for output in critique.outputs):
+            return Reason.UNRUN_CODE
+        if _is_in_part(section) or not any(segment.kind is SegmentKind.ANALYSIS for segment in segments):
             return Reason.MISSING_SECTION
         rationales.append(segments)
     return Judgement(first_error=number if number == NO_ERROR else number - 1, rationales=tuple(rationales))
@@ -147,16 +153,23 @@ def _boxes(written: str) -> list[str]:
 
 def _open_block(text: str) -> str | None:
     """The code block that is still open at the end of a text, from its fence on."""
-    return text[text.rindex(FENCE) :] if text.count(FENCE) % 2 else None
+    fences = [*_FENCE_LINE.finditer(text)]
+    return text[fences[-1].start() :] if len(fences) % 2 else None
 
 
-def _without_outputs(critique: Critique) -> str:
-    """What the model itself wrote."""
-    parts, at = [], 0
+def _is_in_part(text: str) -> bool:
+    """Whether a text ends within a section's analysis or check."""
+    return _OPEN.search(_PART.sub("", text)) is not None
+
+
+def _written(critique: Critique, start: int, end: int) -> str:
+    """What the model itself wrote between two places, outside of the outputs."""
+    parts, at = [], start
     for output in critique.outputs:
-        parts.append(critique.text[at : output.start])
-        at = output.end
-    return "".join([*parts, critique.text[at:]])
+        if start <= output.start < end:
+            parts.append(critique.text[at : output.start])
+            at = output.end
+    return "".join([*parts, critique.text[at:end]])
 
 
 def _sections(text: str) -> list[tuple[int, int, int]]:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from genprm.budget import Budget
 from genprm.errors import InputError, ModelError, OutputError
-from genprm.models.base import Completion, ModelBackend, Sampling
+from genprm.models.base import Completion, FinishReason, Message, ModelBackend, Sampling
 from genprm.models.scripted import Rule as ScriptRule
 from genprm.models.scripted import ScriptedModel
 from genprm.records import NO_ERROR, Segment, SegmentKind, StopReason, Verdict, judged_steps
@@ -481,13 +481,58 @@ def test_any_text_is_read_or_rejected(parts: list[str], steps: int):
         ("The first wrong paragraph: \\boxed{-1}", NO_ERROR),
         (FORCED + "1}", 0),
         ("<verify>\nhalf a part: \\boxed{1}", Reason.NO_VERDICT),
-        ("<verify>\nhalf a part: \\boxed{1}" + FORCED + "-1}", NO_ERROR),
+        ("<verify>\nhalf a part: \\boxed{1}" + FORCED + "-1}", Reason.MISSING_SECTION),
     ],
 )
 def test_a_box_that_is_quoted_is_no_verdict(ending: str, judged: int | Reason):
     text = "### Paragraph 1\n<analyze>\nIt says that the answer is \\boxed{1}, which follows.\n</analyze>\n" + ending
     read = read_critique(Critique(text=text), 1)
     assert (read if isinstance(read, Reason) else read.first_error) == judged
+
+
+class Writes(ModelBackend):
+    """Writes a text, from stop string to stop string."""
+
+    name = "writes"
+
+    def __init__(self, text: str) -> None:
+        self._left = text
+
+    async def complete(
+        self, prompt: str, *, stop: Sequence[str], max_tokens: int, logprobs: int = 0, n: int = 1, sampling: Sampling
+    ) -> list[Completion]:
+        text, found, self._left = self._left.partition(stop[0])
+        ended = FinishReason.STOP if found else FinishReason.END
+        return [Completion(text=text, finish_reason=ended, prompt_tokens=1, completion_tokens=1)]
+
+    def render(self, messages: Sequence[Message], prefix: str) -> str:
+        return prefix
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("analysis", "check", "reason"),
+    [
+        ("It is\n```\n42\n```\nby the problem.", "```python\nprint(42)\n```\nIt is.", None),
+        ("It is.", "```python\nprint('```')\n```\nIt is.", None),
+        ("It is.", "```python\nprint(42)\n```\nSo:\n```\n42\n```\nIt is.", None),
+        ("It is.", "```python\nprint(42)\n``` \nIt is.", Reason.UNRUN_CODE),
+        ("It is.", "```python3\nprint(42)\n```\nIt is.", Reason.UNRUN_CODE),
+    ],
+)
+async def test_blocks_that_are_code_and_blocks_that_are_none(
+    local_sandbox: Sandbox, analysis: str, check: str, reason: Reason | None
+):
+    planted = Planted(id="p", problem="P", answer="42", steps=("It is 42.",), label=NO_ERROR, kind=None, checks=((),))
+    text = f"### Paragraph 1\n<analyze>\n{analysis}\n</analyze>\n<verify>\n{check}\n</verify>\n\n\\boxed{{-1}}"
+    record = await synthesize(Writes(text), local_sandbox, planted)
+    assert [attempt.reason for attempt in record.attempts] == [reason]
+    if record.kept is not None:
+        turn = record.kept.messages[-1].content
+        assert turn.count("[Code Output]") == 1
+        assert analysis in turn
 
 
 def test_a_problem_with_braces_is_asked_as_it_is():
@@ -540,7 +585,7 @@ async def test_an_output_that_no_code_has_printed(local_sandbox: Sandbox):
 
 @pytest.mark.parametrize(
     ("fence", "shown"),
-    [("```python\n", ["a\ufffdb"]), ("```python \n", ["a\ufffdb"]), ("```python3\n", []), ("```text\n", [])],
+    [("```python\n", ["a\ufffdb"]), ("```python \n", ["a\ufffdb"]), ("```text\n", [])],
 )
 async def test_what_was_printed_is_no_target(local_sandbox: Sandbox, fence: str, shown: list[str]):
     """However the model opens its block; and a NUL in it, or in the model's own text, is no character."""
