@@ -17,6 +17,10 @@ from genprm.models.base import Message
 
 LONG_TEXT = 20_000
 """Characters, which take some hundredths of a second."""
+SPACE = "\u2581"
+"""As SentencePiece writes it."""
+ANCHORS = ("\n", ".", "0", "x")
+"""Texts to go on from, until one does not merge with what follows."""
 DATE = "26 Jul 2024"
 """What templates that name the day (Llama's) are given: a run that goes on tomorrow must ask the same."""
 HUB_DEADLINE = 5.0
@@ -69,6 +73,22 @@ async def encode(tokenizer: Any, text: str) -> list[int]:
 def is_one_token(tokenizer: Any, word: str) -> bool:
     """Whether a word is a single token, as it stands."""
     return len(tokenizer.encode(word, add_special_tokens=False)) == 1
+
+
+def continuing_tokens(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of a text that goes on from another, cut where it begins.
+
+    A SentencePiece tokenizer begins every text with a space, which this one has not.
+    """
+    tokens = list(tokenizer.encode(text, add_special_tokens=False))
+    first = tokenizer.convert_ids_to_tokens(tokens[:1])
+    if not first or not first[0].startswith(SPACE):
+        return tokens
+    for anchor in ANCHORS:
+        before, whole = (list(tokenizer.encode(each, add_special_tokens=False)) for each in (anchor, anchor + text))
+        if whole[: len(before)] == before:
+            return whole[len(before) :]
+    return tokens
 
 
 def split_tokens(tokenizer: Any, prompt: str, text: str) -> tuple[list[int], list[int]]:

@@ -52,6 +52,8 @@ def open_base(name: str, max_length: int, marker: str | None = None) -> Base:
         raise ModelError(f"the model {name!r} cannot be loaded: {first_line(error)}") from error
     if max_length > room:
         raise InputError(f"--max-length {max_length}: the context of {name} is {room} tokens")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
     added = tokenizer.add_special_tokens({"additional_special_tokens": [marker]}) if marker else 0
     return Base(EMBEDDED_HUB_ID if name == EMBEDDED else name, source, tokenizer, bool(added))
 

@@ -120,7 +120,12 @@ def train_grpo(
     }
     if (count := len(parts["train"])) < options.recipe.questions:
         raise InputError(f"{paths[0]}: {count} questions in it, a round takes --questions {options.recipe.questions}")
-    with open_train_folder(folder, config) as place, _rollouts(base, options, sandbox, parts, say) as rollouts:
+    with (
+        open_train_folder(folder, config) as place,
+        _rollouts(
+            base, options, sandbox, parts, max(options.recipe.group, machine.micro_batch or SLOTS), say
+        ) as rollouts,
+    ):
         begun = time.monotonic()
         with enough_memory():
             trainer = _trainer(base, options, machine, micro_batches, place, rollouts)
@@ -175,6 +180,7 @@ class Rollouts:
         base: the model.
         options: of the training.
         parts: the questions, of ``train`` and perhaps of ``dev``.
+        slots: rollouts that are written at once.
     """
 
     def __init__(
@@ -184,6 +190,7 @@ class Rollouts:
         base: Base,
         options: GRPOOptions,
         parts: Mapping[str, Sequence[Question]],
+        slots: int = SLOTS,
     ) -> None:
         self.written = 0
         self.without_verdict = 0
@@ -191,6 +198,7 @@ class Rollouts:
         self._box = box
         self._base = base
         self._options = options
+        self._slots = slots
         self._questions = {
             f"{part}/{index}": question for part, asked in parts.items() for index, question in enumerate(asked)
         }
@@ -225,7 +233,7 @@ class Rollouts:
         recipe, tokenizer = self._options.recipe, self._base.tokenizer
         sampling = Sampling(temperature=recipe.temperature, top_p=1.0, top_k=EVERYTHING, seed=self._options.seed)
         # A new one each time: what its slots remember was computed with the weights of then.
-        policy = TransformersModel(model, tokenizer, self._base.name)
+        policy = TransformersModel(model, tokenizer, self._base.name, self._slots)
 
         async def one(item: tuple[str, str]) -> Rollout:
             name, key = item
@@ -279,6 +287,7 @@ def _rollouts(
     options: GRPOOptions,
     sandbox: str,
     parts: Mapping[str, Sequence[Question]],
+    slots: int,
     say: Callable[[str], None],
 ) -> Iterator[Rollouts]:
     """Rollouts with a sandbox that is up for as long as they are needed."""
@@ -288,7 +297,7 @@ def _rollouts(
             box = None
             if options.code:
                 box = runner.run(stack.enter_async_context(open_sandbox(sandbox, options.budget, say)))
-            yield Rollouts(runner, box, base, options, parts)
+            yield Rollouts(runner, box, base, options, parts, slots)
         finally:
             runner.run(stack.aclose())
 
@@ -345,7 +354,7 @@ def _trainer(
         **common_arguments(options, machine, place),
         max_steps=recipe.steps,
         per_device_train_batch_size=machine.micro_batch or recipe.group,
-        per_device_eval_batch_size=max(1, SLOTS // recipe.group) * recipe.group,
+        per_device_eval_batch_size=_dev_questions(len(dev), recipe, machine) * recipe.group,
         num_generations=recipe.group,
         steps_per_generation=micro_batches,
         gradient_accumulation_steps=micro_batches // recipe.updates,
@@ -356,6 +365,7 @@ def _trainer(
         epsilon=recipe.clip_low,
         epsilon_high=recipe.clip_high,
         temperature=recipe.temperature,
+        disable_dropout=True,  # an adapter that is gone on from may have some, which the rollouts have not
         # Divided by its deviation, a group that agrees would learn from its Brier terms as if they were verdicts.
         scale_rewards="none" if recipe.brier else "group",
         activation_checkpointing=machine.activation_checkpointing,
@@ -377,6 +387,12 @@ def _trainer(
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _dev_questions(dev: int, recipe: GRPORecipe, machine: Machine) -> int:
+    """Questions of the dev file at once: as many each time, since the trainer takes the mean over these times."""
+    most = max(1, (machine.micro_batch or SLOTS) // recipe.group)
+    return next((count for count in range(min(most, dev), 1, -1) if dev % count == 0), 1)
 
 
 def _order(names: list[str], options: GRPOOptions) -> list[str]:

@@ -92,7 +92,7 @@ def _arguments(options: TrainOptions, machine: Machine, place: TrainFolder, look
     import trl
 
     gpu = torch.cuda.is_available()
-    recipe, micro = options.recipe, _micro_batch(options.recipe, machine, gpu)
+    recipe, micro = options.recipe, _micro_batch(options.recipe, machine, gpu, options.packing)
     arguments = trl.SFTConfig(
         **common_arguments(options, machine, place),
         num_train_epochs=recipe.epochs,
@@ -118,14 +118,15 @@ def _arguments(options: TrainOptions, machine: Machine, place: TrainFolder, look
     return arguments
 
 
-def _micro_batch(recipe: Recipe, machine: Machine, gpu: bool) -> int:
+def _micro_batch(recipe: Recipe, machine: Machine, gpu: bool, packing: bool) -> int:
     """Sequences at once in a process.
 
     Raises:
         ConfigError: a step's conversations do not come out even.
     """
     share, odd = divmod(recipe.batch, processes())
-    usual = max(size for size in range(1, 9 if gpu else 2) if share % size == 0)
+    # Packed sequences would become one row, whose attention costs the square of all their tokens.
+    usual = max(size for size in range(1, 9 if gpu and not packing else 2) if share % size == 0)
     micro = machine.micro_batch or usual
     if odd or share % micro:
         raise ConfigError(
@@ -199,10 +200,13 @@ def _trainer(
 
 def _loss_per_mark(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
     """The mean over the marks of a whole batch, however many sequences fit the memory at once."""
+    import torch
     from torch.nn.functional import cross_entropy
 
     logits = outputs.logits.float().flatten(0, 1)
     losses = cross_entropy(logits, labels.flatten(), ignore_index=IGNORED, reduction="sum")
+    if not torch.is_grad_enabled():  # a look at the dev file: each conversation's own mean, which the trainer scales
+        return losses / (labels != IGNORED).sum() / (1 if num_items_in_batch is None else processes())
     return losses / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
 
 

@@ -17,6 +17,7 @@ from genprm.budget import Budget
 from genprm.chain import Chain, WallTimeError
 from genprm.errors import ContextFullError, InputError
 from genprm.models.base import Message, ModelBackend, Sampling
+from genprm.models.chat import continuing_tokens
 from genprm.records import Verdict, judged_steps
 from genprm.styles.genprm import CODE_END, CODE_OUTPUT, JUDGEMENT_END, PYTHON, WORDS, Turn
 from genprm.train.record import ASSISTANT, TrainingRecord
@@ -152,7 +153,7 @@ def _tokens(tokenizer: Any, pieces: Sequence[tuple[str, bool]]) -> tuple[list[in
     """A turn's tokens, cut where the model begins or ends to write, up to its last own one; and which are its own."""
     ids, own = list[int](), list[int]()
     for is_own, group in groupby(pieces, key=lambda piece: piece[1]):
-        tokens = tokenizer.encode("".join(text for text, _ in group), add_special_tokens=False)
+        tokens = continuing_tokens(tokenizer, "".join(text for text, _ in group))
         ids += tokens
         own += [int(is_own)] * len(tokens)
     end = len(own) - own[::-1].index(1) if 1 in own else 1

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from genprm.errors import ModelError
-from genprm.models.chat import render_chat, render_whole_chat
+from genprm.models.chat import continuing_tokens, render_chat, render_whole_chat
 from genprm.train.record import ASSISTANT, ChatMessage, Masked
 
 IGNORED = -100
@@ -43,7 +43,8 @@ def encode(tokenizer: Any, messages: Sequence[ChatMessage], masked: Sequence[Mas
     """
     example = Example([], [])
     for text, is_target in pieces(tokenizer, messages, masked):
-        tokens = tokenizer.encode(text, add_special_tokens=False)
+        begins = not example.input_ids
+        tokens = tokenizer.encode(text, add_special_tokens=False) if begins else continuing_tokens(tokenizer, text)
         example.input_ids.extend(tokens)
         example.labels.extend(tokens if is_target else [IGNORED] * len(tokens))
     return example
@@ -55,37 +56,63 @@ def pieces(
     """The rendered conversation, cut where the model begins or ends to write; whether each piece is its own.
 
     The token that ends a turn is the model's where it wrote the turn's last character: it has to stop by itself.
+
+    What an answer begins with is what the template opens it with when the model verifies: Qwen3's and DeepSeek's write
+    other thoughts into an answer that is over. Where a template strips answers, so does this.
     """
     chat = [turn.model_dump() for turn in messages]
-    whole = render_whole_chat(tokenizer, chat)
-    at = 0
-    for index, turn in enumerate(messages):
-        if turn.role != ASSISTANT:
-            continue
-        opening = render_chat(tokenizer, chat[:index], "")
-        if not whole.startswith(opening + turn.content):
+    answers = [index for index, turn in enumerate(messages) if turn.role == ASSISTANT]
+    openings = [render_chat(tokenizer, chat[:index], "") for index in answers]
+    between = openings[0] if openings else render_whole_chat(tokenizer, chat)
+    endings = _ends_of_turns(tokenizer)
+    for number, index in enumerate(answers):
+        is_last = number + 1 == len(answers)
+        behind = render_whole_chat(tokenizer, chat) if is_last else openings[number + 1]
+        answer, shift, place = _found(messages[index].content, openings[number], behind)
+        if place < 0:
             raise ModelError(
                 f"the chat template of {tokenizer.name_or_path} changes what stands in an answer: not to be trained on"
             )
-        yield whole[at : len(opening)], False
-        own = list(_own(turn, [(place.start, place.end) for place in masked if place.message == index]))
-        at = len(opening) + len(turn.content)
+        yield between, False
+        between = behind[place + len(answer) :]
+        ends = [(mark.start - shift, mark.end - shift) for mark in masked if mark.message == index]
+        marks = [(max(0, start), min(max(0, end), len(answer))) for start, end in ends]
+        own = list(_own(answer, marks))
         # Not always what the tokenizer calls the end of a text: Gemma ends its turns with a token of their own.
-        end_of_turn = next((token for token in tokenizer.all_special_tokens if whole.startswith(token, at)), "")
+        end_of_turn = next((token for token in endings if between.startswith(token)), "")
         if own[-1][1] and end_of_turn:
             own[-1] = (own[-1][0] + end_of_turn, True)
-            at += len(end_of_turn)
+            between = between[len(end_of_turn) :]
         yield from own
-    if at < len(whole):
-        yield whole[at:], False
+    if between:
+        yield between, False
 
 
-def _own(turn: ChatMessage, masked: Sequence[tuple[int, int]]) -> Iterator[tuple[str, bool]]:
+def _found(content: str, opening: str, behind: str) -> tuple[str, int, int]:
+    """An answer as it stands in what was rendered behind it, what it lost at its beginning, and where; -1: nowhere."""
+    begin = len(opening)
+    if not behind.startswith(opening):
+        begin = next(at for at, pair in enumerate(zip(opening, behind + "\0", strict=False)) if pair[0] != pair[1])
+        begin = max(0, begin - len(content))  # the answer itself may begin as what the opening ends with
+    for answer in (content, content.strip()):
+        place = behind.find(answer, begin)
+        if place >= 0:
+            return answer, content.index(answer), place
+    return content, 0, -1
+
+
+def _ends_of_turns(tokenizer: Any) -> list[str]:
+    """The tokens that may end a turn, the longest first: all special ones, not only those that have a name."""
+    added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return sorted({*tokenizer.all_special_tokens, *added}, key=len, reverse=True)
+
+
+def _own(answer: str, masked: Sequence[tuple[int, int]]) -> Iterator[tuple[str, bool]]:
     at = 0
     for start, end in masked:
         if start > at:
-            yield turn.content[at:start], True
-        yield turn.content[start:end], False
+            yield answer[at:start], True
+        yield answer[start:end], False
         at = end
-    if at < len(turn.content) or not masked:
-        yield turn.content[at:], True
+    if at < len(answer) or not masked:
+        yield answer[at:], True

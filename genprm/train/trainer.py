@@ -33,13 +33,15 @@ def quiet() -> None:
 
 
 def in_bfloat16(mixed: bool) -> bool:
-    """Whether the matrices are multiplied in bfloat16: on a GPU, and where it is wished on a CPU that can.
+    """Whether the matrices are multiplied in bfloat16: on a GPU that can, and where it is wished on a CPU that can.
 
-    A CPU without the instructions takes 27 times as long in it.
+    A CPU without the instructions takes 27 times as long in it; a GPU before Ampere would only imitate them.
     """
     import torch
 
-    return torch.cuda.is_available() or (mixed and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return mixed and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def keep_freed_memory() -> None:
@@ -86,7 +88,7 @@ def enough_memory() -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, ModelError) as error:  # a ModelError where the rollouts ran out of it
         if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
             raise ModelError(
                 "out of memory: lower --micro-batch or --max-length, or take --activation-checkpointing"

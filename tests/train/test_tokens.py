@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from importlib import resources
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 
 from genprm.errors import ModelError
 from genprm.models.chat import render_chat
 from genprm.styles.genprm import ANALYZE, JUDGEMENT, JUDGEMENT_END, OUTPUT_OPEN, VERIFY
 from genprm.train.record import ChatMessage, Masked, TrainingRecord
+from genprm.train.rollouts import _tokens as rollout_tokens
 from genprm.train.tokens import IGNORED, encode, pieces
 from tests.train.conftest import record
 
@@ -127,21 +130,94 @@ def test_nothing_is_lost_between_the_pieces(tokenizer: Any, question: str, parts
     assert own == "".join(text for text, is_given in parts if not is_given)
 
 
-def test_a_template_that_rewrites_answers_is_refused(tokenizer: Any):
-    from copy import deepcopy
+OWN = [
+    *("By the problem this is 6 + 0.</analyze>\n", "print(6 + 0)\n```\n", "The code agrees.\n</verify>\n<output>\n"),
+    *("Yes", "By the problem this is 6 + 1.</analyze>\n", "print(6 + 1)\n```\n"),
+    *("The code agrees.\n</verify>\n<output>\n", "No"),
+]
 
+
+@pytest.mark.parametrize(
+    "name",
+    ["llama3", "llama3_2", "gemma3", "qwen2_5", "qwen3", "qwen3_5_nothink", "deepseek_r1_distill", "glm4moe", "phi3"],
+)
+def test_templates_of_released_models(tokenizer: Any, name: str):
+    """Some strip answers, some write other thoughts into answers that are over: what is learned is what is written."""
+    other = deepcopy(tokenizer)
+    other.chat_template = resources.files("trl").joinpath(f"chat_templates/{name}.jinja").read_text()
+    one = record(6, steps=2, label=1)
+    assert targets(other, one) == OWN
+    found = list(pieces(other, *chat(one)))
+    turns = [turn.model_dump() for turn in one.messages]
+    assert found[0][0] == render_chat(other, turns[:2], "")  # as when it verifies
+    rest = "".join(text for text, _ in found)
+    for turn in turns:
+        assert rest.count(turn["content"].strip()) == 1
+
+
+def test_a_template_that_strips_answers(tokenizer: Any):
     other = deepcopy(tokenizer)
     other.chat_template = (
         "{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}\n{% endfor %}"
         "{% if add_generation_prompt %}[assistant]{% endif %}"
     )
+    masked = (Masked(message=1, start=0, end=3), Masked(message=1, start=7, end=9))
+    found = list(pieces(other, *chat(conversation("2 + 2?", " It is 4.", masked=masked))))
+    assert found == [("[user]2 + 2?\n[assistant]", False), ("It", False), (" is ", True), ("4.", False), ("\n", False)]
+
+
+def test_a_template_that_rewrites_answers_is_refused(tokenizer: Any):
+    other = deepcopy(tokenizer)
+    other.chat_template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content | upper }}\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
     with pytest.raises(ModelError, match="changes what stands in an answer"):
-        encode(other, conversation("2 + 2?", " 4 ").messages)
+        encode(other, conversation("2 + 2?", "four").messages)
+
+
+@pytest.fixture(scope="module")
+def sentencepiece() -> Any:
+    """A tokenizer with Llama 2's and Phi 3's way of writing spaces, which begins every text with one."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    own = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    own.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    own.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    texts = [turn.content for n in range(40) for turn in record(n).messages]
+    special = ["<unk>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<|end|>", "<|system|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, max_token_length=12, special_tokens=special, initial_alphabet=list("\n\u2581{}\\$`NYBT")
+    )
+    own.train_from_iterator(texts, trainer)
+    found = PreTrainedTokenizerFast(tokenizer_object=own, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+    found.chat_template = resources.files("trl").joinpath("chat_templates/phi3.jinja").read_text()
+    return found
+
+
+def test_no_spaces_where_the_model_begins_to_write(sentencepiece: Any):
+    one = record(6, steps=2, label=1)
+    whole = "".join(text for text, _ in pieces(sentencepiece, *chat(one)))
+    ids = encode(sentencepiece, *chat(one)).input_ids
+    assert sentencepiece.decode(ids) == sentencepiece.decode(sentencepiece.encode(whole, add_special_tokens=False))
+    assert targets(sentencepiece, one) == OWN
+    written = [("<output>\n**Judgement**: $\\boxed{", False), ("Yes", True)]
+    tokens, own = rollout_tokens(sentencepiece, written)
+    assert sentencepiece.decode([token for token, is_own in zip(tokens, own, strict=True) if is_own]) == "Yes"
+    assert "".join(sentencepiece.convert_ids_to_tokens(tokens)).endswith("boxed{Yes")
+
+
+def test_an_end_of_turn_that_has_no_name(tokenizer: Any):
+    other = deepcopy(tokenizer)
+    other.add_tokens([AddedToken("<|end|>", special=True)])
+    other.chat_template = resources.files("trl").joinpath("chat_templates/phi3.jinja").read_text()
+    assert targets(other, conversation("2 + 2?", "It is 4."))[-1] == "It is 4.<|end|>"
 
 
 def test_no_template(tokenizer: Any):
-    from copy import deepcopy
-
     other = deepcopy(tokenizer)
     other.chat_template = None
     with pytest.raises(ModelError, match="has no chat template"):
