@@ -84,7 +84,7 @@ def exact_number(text: str) -> Fraction | None:
     return None
 
 
-def _without_unit(text: str) -> Fraction | None:
+def number_with_unit(text: str) -> Fraction | None:
     """The number that ``text`` is, but for a unit in words: 18 dollars, 18~\\text{m}."""
     text = text.strip().rstrip(".")
     if whole := _TEXT.fullmatch(text):
@@ -130,9 +130,9 @@ class AnswerChecker:
             return None
         ours, theirs = exact_number(gold), exact_number(answer)
         if ours is None and theirs is not None:  # it may only have a unit that the other has not
-            ours = _without_unit(gold)
+            ours = number_with_unit(gold)
         elif theirs is None and ours is not None:
-            theirs = _without_unit(answer)
+            theirs = number_with_unit(answer)
         if ours is not None and theirs is not None:
             return ours == theirs
         key = (_ended(gold), _ended(answer))

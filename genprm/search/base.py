@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from genprm.answers import AnswerChecker, final_answer
 from genprm.errors import NothingWrittenError, VerificationError
-from genprm.models.base import FinishReason, Message
+from genprm.models.base import Completion, FinishReason, Message
 from genprm.policy import Policy
 from genprm.pools import PoolCandidate
 from genprm.records import Problem, Solution, StopReason, Verification
@@ -49,6 +49,11 @@ class Path:
     def rank(self) -> float:
         """Its score, for comparing paths; one without a score comes last."""
         return -1.0 if self.score is None else self.score
+
+    @property
+    def worth(self) -> tuple[bool, float]:
+        """For comparing finished paths: one without an answer, as where it was cut off, comes last."""
+        return self.answer is not None, self.rank
 
 
 class Search:
@@ -201,6 +206,9 @@ class Search:
         grown = []
         for number, completion in enumerate(done, first):
             cost = Spent(policy=completion.completion_tokens)
+            if stop and not completion.text.strip() and completion.finish_reason is FinishReason.STOP:
+                completion = await self._first_step(path, messages, begun, number)  # it began with an empty line
+                cost += Spent(policy=completion.completion_tokens)
             self.spent += cost
             steps = (*path.steps, *(piece.strip() for piece in paragraphs(completion.text)))
             if not steps:
@@ -212,6 +220,17 @@ class Search:
         if not grown:
             raise NothingWrittenError(f"{self._policy.model.name} wrote nothing, {n} times")
         return grown
+
+    async def _first_step(self, path: Path, messages: Sequence[Message], begun: str, number: int) -> Completion:
+        """A draw without a stop string, as far as its first step goes."""
+        [whole] = await self._policy.draw(
+            self._policy.render(messages, begun), 1, self._max_tokens,
+            key=f"{self.problem.id}{path.key}", first=number, priority=(self._index, -len(path.steps)),
+        )  # fmt: skip
+        self._completions += 1
+        pieces = [piece for piece in paragraphs(whole.text) if piece.strip()]
+        ended = whole.finish_reason if len(pieces) < 2 else FinishReason.STOP
+        return whole.model_copy(update={"text": pieces[0] if pieces else "", "finish_reason": ended})
 
     async def _candidate(self, path: Path) -> PoolCandidate:
         correct = await self._checker.is_right(self.problem.answer, path.answer)

@@ -27,8 +27,8 @@ async def beam_search(search: Search, *, beams: int, width: int, max_steps: int)
         finished = [path for path in kept if path.finished]
         pool = [*finished, *await search.judge_all(distinct)]
         kept = sorted(pool, key=lambda path: path.rank, reverse=True)[: max(1, beams // width)]
-        best = max((path for path in pool if path.finished), key=lambda path: path.rank, default=None)
-        if best is not None and (offered is None or best.rank > offered.rank):
+        best = max((path for path in pool if path.finished), key=lambda path: path.worth, default=None)
+        if best is not None and (offered is None or best.worth > offered.worth):
             offered = best
             await search.offer(best)
     if offered is None:

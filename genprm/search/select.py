@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Hashable, Iterable, Sequence
 from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
 
-from genprm.answers import exact_number
+from genprm.answers import exact_number, number_with_unit
 from genprm.records import Verification
+
+_LAYOUT = re.compile(r"\\left\b|\\right\b|\\!|\^\{?\\circ\}?")
+"""What an answer can be written with or without."""
 
 
 class Reduce(str, Enum):
@@ -25,7 +29,7 @@ class Rule(str, Enum):
     """How one of several candidates is chosen."""
 
     BEST = "best"
-    """The one with the highest score (best of N)."""
+    """The one with the highest score (best of N), of those that have an answer."""
     WEIGHTED = "weighted"
     """The answer whose candidates' scores have the highest sum; of them the best candidate."""
     MAJORITY = "majority"
@@ -61,11 +65,14 @@ def verification_score(row: Verification, how: Reduce) -> float | None:
 
 @lru_cache(maxsize=1 << 16)
 def answer_key(answer: str | None) -> Hashable:
-    """What equal answers have in common: the number they are, or their letters without spaces and dollar signs."""
+    """What equal answers have in common: the number they are, units aside, or their letters without layout."""
     if answer is None:
         return None
-    number = exact_number(answer)
-    return number if number is not None else "".join(answer.split()).lstrip("$").rstrip("$.")
+    plain = _LAYOUT.sub("", answer).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    for read in (exact_number, number_with_unit):
+        if (number := read(plain)) is not None:
+            return number
+    return "".join(plain.split()).lstrip("$").rstrip("$.")
 
 
 def choose(candidates: Sequence[Candidate], rule: Rule) -> int | None:
@@ -89,5 +96,10 @@ def choose(candidates: Sequence[Candidate], rule: Rule) -> int | None:
 
 
 def _best(candidates: Sequence[Candidate], among: Iterable[int]) -> int | None:
-    scored = [(score, -index) for index in among if (score := candidates[index].score) is not None]
-    return -max(scored)[1] if scored else None
+    """The highest score; one without an answer, as where a solution was cut off, only where there is no other."""
+    scored = [
+        (candidates[index].answer is not None, score, -index)
+        for index in among
+        if (score := candidates[index].score) is not None
+    ]
+    return -max(scored)[2] if scored else None

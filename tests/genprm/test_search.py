@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -102,6 +103,27 @@ async def test_beam_search_leaves_bad_beginnings(checker: AnswerChecker):
     assert result.solution == tuple(GOOD.split("\n\n"))
     assert result.completions <= 4 + 2 * 2 * 4
     assert all("<|assistant|>\n" in prompt for prompt in writes.prompts)
+
+
+async def test_what_was_cut_off_without_an_answer_is_not_believed(checker: AnswerChecker):
+    def write(prompt: str) -> Line:
+        return Line(one_of=("So 6 times 7 is forty-two, as everybody knows who ever has asked himself", BAD))
+
+    for find in (partial(best_of_n, n=4, rule=Rule.BEST), partial(beam_search, beams=4, width=2, max_steps=4)):
+        hunt = search(checker, ScriptedModel(write), judge_by("something"), max_tokens=10)
+        await find(hunt)
+        assert (await hunt.result("x")).answer == "43"
+
+
+async def test_an_empty_line_more_ends_no_search(checker: AnswerChecker):
+    def write(prompt: str) -> Line:
+        written = prompt.rpartition("<|assistant|>")[2]
+        return Line(text="\n\nThe answer is \\boxed{42}." if "forty-two" in written else "\n\n" + GOOD)
+
+    hunt = search(checker, ScriptedModel(write), judge_by("something"))
+    await beam_search(hunt, beams=2, width=1, max_steps=4)
+    result = await hunt.result("beam")
+    assert (result.answer, len(result.solution)) == ("42", 2)
 
 
 async def test_beam_search_ends_though_nothing_is_ever_finished(checker: AnswerChecker):

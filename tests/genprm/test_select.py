@@ -56,6 +56,12 @@ def test_the_verdict_on_the_whole_is_the_last_word_only():
         (" x + 1 ", "x+1"),
         ("$x+1$.", "x+1"),
         ("-2/4", "-0.5"),
+        ("106", "106^\\circ"),
+        ("90^{\\circ}", "90"),
+        ("12", "12 \\, \\text{cm}"),
+        ("18", "18 dollars"),
+        ("\\dfrac{x}{2}", "\\frac{x}{2}"),
+        ("\\left(1, 2\\right)", "(1,2)"),
     ],
 )
 def test_equal_answers(one: str, other: str):
@@ -78,8 +84,10 @@ def pick(rule: Rule, *pairs: tuple[str | None, float | None]) -> int | None:
     [
         (Rule.BEST, [("1", 0.2), ("2", 0.9), ("1", 0.8)], 1),
         (Rule.BEST, [("1", 0.2), ("2", 0.9), ("3", 0.9)], 1),
+        (Rule.BEST, [("1", 0.2), (None, 0.9), ("3", 0.8)], 2),
+        (Rule.BEST, [(None, 0.2), (None, 0.9), ("3", None)], 1),
         (Rule.BEST, [("1", None), ("2", 0.0)], 1),
-        (Rule.BEST, [(None, 0.9), ("2", 0.5)], 0),
+        (Rule.BEST, [(None, 0.9), ("2", 0.5)], 1),
         (Rule.BEST, [("1", None)], None),
         (Rule.BEST, [], None),
         (Rule.WEIGHTED, [("1", 0.6), ("2", 0.9), ("1.0", 0.7)], 2),
@@ -105,7 +113,9 @@ def test_choices_by_hand(rule: Rule, pairs: list[tuple[str | None, float | None]
 @settings(deadline=None)
 @given(candidates)
 def test_the_best_has_the_highest_score(pool: list[Candidate]):
-    known = [each.score for each in pool if each.score is not None]
+    scored = [each for each in pool if each.score is not None]
+    answered = [each for each in scored if each.answer is not None]
+    known = [each.score for each in answered or scored]
     chosen = choose(pool, Rule.BEST)
     assert (chosen is None) == (not known)
     assert chosen is None or pool[chosen].score == max(known)
