@@ -109,8 +109,8 @@ async def test_what_was_cut_off_without_an_answer_is_not_believed(checker: Answe
     def write(prompt: str) -> Line:
         return Line(one_of=("So 6 times 7 is forty-two, as everybody knows who ever has asked himself", BAD))
 
-    for find in (partial(best_of_n, n=4, rule=Rule.BEST), partial(beam_search, beams=4, width=2, max_steps=4)):
-        hunt = search(checker, ScriptedModel(write), judge_by("something"), max_tokens=10)
+    for find in (partial(best_of_n, n=4, rule=Rule.BEST), partial(beam_search, beams=4, width=1, max_steps=4)):
+        hunt = search(checker, ScriptedModel(write), judge_by("The answer"), max_tokens=10)
         await find(hunt)
         assert (await hunt.result("x")).answer == "43"
 
