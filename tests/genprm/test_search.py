@@ -107,6 +107,8 @@ async def test_beam_search_leaves_bad_beginnings(checker: AnswerChecker):
 
 async def test_what_was_cut_off_without_an_answer_is_not_believed(checker: AnswerChecker):
     def write(prompt: str) -> Line:
+        if prompt.endswith("something.\n\n"):
+            return Line(text="The answer is \\boxed{43}.")
         return Line(one_of=("So 6 times 7 is forty-two, as everybody knows who ever has asked himself", BAD))
 
     for find in (partial(best_of_n, n=4, rule=Rule.BEST), partial(beam_search, beams=4, width=1, max_steps=4)):
