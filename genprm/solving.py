@@ -13,7 +13,7 @@ SOLVE = f"Solve the problem below. Write a paragraph for each step, with an empt
 EXAMPLE = "A box holds 6 red and 7 blue pens. Ann adds 4 pens. How many pens are in the box?"
 SOLVED = ("At first there are 6 + 7 = 13 pens.", "Then there are 13 + 4 = 17 pens.", "The answer is \\boxed{17}.")
 STEP_END = "\n\n"
-_PARAGRAPH = re.compile(r"(?s).+?(?:\n[ \t]*\n\s*|\Z)")
+_PARAGRAPH = re.compile(r"(?s).+?(?:\n[ \t\r]*\n\s*|\Z)")
 
 
 def solving_messages(problem: str, *, example: bool = False) -> list[Message]:

@@ -144,7 +144,8 @@ def label_steps(rule: Rule, values: Sequence[float | None]) -> tuple[bool, ...]:
 
 
 def soft_labels(values: Sequence[float | None]) -> tuple[float, ...]:
-    """The values themselves as labels (Math-Shepherd's soft estimation): T numbers, 0 from the first 0 on."""
+    """The values themselves as labels: T numbers. Math-Shepherd's soft estimation, but 0 from the first 0 on: what
+    stands behind a 0 is not sampled."""
     labels: list[float] = []
     for value in values[1:]:
         labels.append(0.0 if value is None or (labels and labels[-1] == 0) else value)

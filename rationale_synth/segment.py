@@ -21,7 +21,7 @@ _CHUNK_PROMPT = (
     "purpose. A part is a whole thought: setting up an equation, one calculation, a conclusion. Start a new part where "
     "the purpose changes. Copy every character of the solution, and write nothing else."
 )
-_STEP = re.compile(r"(?m)^(?=Step \d+\s*[:.])")
+_STEP = re.compile(r"(?m)^(?=[#*_ \t]*Step \d+\s*[:.])")
 _CHUNK = re.compile(r"<chunk>(.*?)</chunk>(\s*)", re.DOTALL)
 
 

@@ -141,7 +141,12 @@ def plant(
     style: Annotated[
         SynthStyle, typer.Option(help="How a rationale is written: genprm, with code, or thinkprm, without.")
     ] = SynthStyle.GENPRM,
-    reword: Annotated[bool, typer.Option("--reword", help="Put the solutions as language models write them.")] = False,
+    reword: Annotated[
+        bool,
+        typer.Option(
+            "--reword/--no-reword", help="Put the solutions as language models write them, or in plain words."
+        ),
+    ] = True,
     decontaminate: Decontaminate = None,
     sandbox: shared.SandboxOption = "docker",
     seed: shared.Seed = 0,

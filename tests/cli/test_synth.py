@@ -64,12 +64,14 @@ def test_planted_data(cli: Cli, tmp_path: Path):
     (tmp_path / "worked.jsonl").write_text(
         "".join(json.dumps(row) + "\n" for row in [*rows, {**rows[0], "answer": "?"}])
     )
-    done = cli("synth", "plant", "worked.jsonl", "-o", "data", *LOCAL)
+    done = cli("synth", "plant", "worked.jsonl", "-o", "data", "--no-reword", *LOCAL)
     assert done.returncode == 0, done.stderr
     assert "1 of 5 solutions cannot be worked out anew" in done.stderr
     records = [json.loads(line) for line in (tmp_path / "data" / "train.jsonl").read_text().splitlines()]
     assert sum(record["label"] == -1 for record in records) == sum(record["label"] == 0 for record in records) == 4
-    done = cli("synth", "plant", "worked.jsonl", "-o", "chains", "--style", "thinkprm")  # without a sandbox
+    done = cli(
+        "synth", "plant", "worked.jsonl", "-o", "chains", "--style", "thinkprm", "--no-reword"
+    )  # without a sandbox
     assert done.returncode == 0, done.stderr
     chains = [json.loads(line) for line in (tmp_path / "chains" / "train.jsonl").read_text().splitlines()]
     assert [(each["id"], each["label"]) for each in chains] == [(each["id"], each["label"]) for each in records]
@@ -81,14 +83,14 @@ def test_planted_data_of_our_own_families_in_other_words(cli: Cli, tmp_path: Pat
     odd = row | {"answer": "There are 37 reasons for it.\n" + row["answer"]}
     (tmp_path / "worked.jsonl").write_text("".join(json.dumps(each) + "\n" for each in (row, odd)))
     arguments = ("synth", "plant", "worked.jsonl", "--errors", 1, "--no-balance", *LOCAL)
-    done = cli(*arguments, "-o", "data", "--families", 50, "--reword")
+    done = cli(*arguments, "-o", "data", "--families", 50)
     assert done.returncode == 0
     left_out = re.search(
         r"^genprm: (\d+) solutions name numbers that come from nowhere, and are left out$", done.stderr, re.M
     )
     assert left_out
     assert 2 <= int(left_out[1]) <= 6  # those of the odd row, and few of the families'
-    assert cli(*arguments, "-o", "plain").returncode == 0
+    assert cli(*arguments, "-o", "plain", "--no-reword").returncode == 0
     found = [(tmp_path / name / "train.jsonl").read_text().splitlines() for name in ("data", "plain")]
     data, plain = [[json.loads(line) for line in lines] for lines in found]
     assert (len(data), len(plain)) == (104 - int(left_out[1]), 2)
@@ -106,7 +108,7 @@ def test_planted_data_without_what_is_evaluated_on(cli: Cli, tmp_path: Path):
     ]  # fmt: skip
     (tmp_path / "worked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "test.jsonl").write_text(json.dumps({"id": "1", "problem": rows[1]["question"], "steps": ["s"]}) + "\n")
-    arguments = ("synth", "plant", "worked.jsonl", "-o", "data", "--decontaminate", "test.jsonl", *LOCAL)
+    arguments = ("synth", "plant", "worked.jsonl", "-o", "data", "--decontaminate", "test.jsonl", "--no-reword", *LOCAL)
     done = cli(*arguments, "--errors", 1, "--no-balance")
     assert done.returncode == 0, done.stderr
     assert "2 solutions are of problems in an evaluation file, and are left out" in done.stderr

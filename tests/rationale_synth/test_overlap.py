@@ -33,6 +33,18 @@ def test_overlap(text: str, found: bool):
     assert (text in EvaluationProblems([PROBLEM, "What is 2+2"])) is found
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"Find the roots of $(x - 3)^3 + (x -7)^3 = (2x - 10)^3$ in $\dfrac{a}{b}$ [asy] label((0,0)); [/asy] form.",
+        r"Find the roots of $\left(x - 3\right)^3 + (x -7)^3 = \!(2x - 10)^3$ in $\frac{a}{b}$ form.",
+    ],
+)
+def test_the_layout_of_formulas_does_not_count(text: str):
+    problem = r"Find the roots of $(x - 3)^3 + (x -7)^3 = (2x - 10)^3$ in $\frac{a}{b}$ form."
+    assert [*EvaluationProblems([])._runs(text)] == [*EvaluationProblems([])._runs(problem)]
+
+
 def test_files_of_several_forms(tmp_path: Path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"id": "1", "problem": PROBLEM, "steps": []}) + "\n")
     (tmp_path / "b.jsonl").write_text(json.dumps({"question": "How many?", "answer": "#### 2"}) + "\n")

@@ -72,3 +72,9 @@ def test_the_example_is_in_the_format_that_is_asked_for(segmentation: Segmentati
     assert shown[-1] == policy_messages(segmentation, "P")[-1]
     if segmentation is not Segmentation.CHUNK:
         assert len(split(segmentation, shown[1]["content"])) == 3
+
+
+def test_steps_with_marks_around_them_and_lines_of_another_system():
+    text = "Step 1: a\n**Step 2:** b\n### Step 3: c\nIn Step 2: d"
+    assert split(Segmentation.STEP_FORCING, text) == ("Step 1: a\n", "**Step 2:** b\n", "### Step 3: c\nIn Step 2: d")
+    assert split(Segmentation.BLANK_LINE, "a\r\n\r\nb\r\nc") == ("a\r\n\r\n", "b\r\nc")
