@@ -93,6 +93,8 @@ class OpenAIModel(ModelBackend):
         """Whether the user has been told that the server is away."""
         self._forces = True
         """Whether the server can be made to draw a token, as far as is known."""
+        self._varies: bool | None = None
+        """Whether it draws the completions of one request with seeds of their own; None: not known yet."""
         self._tokenizer: Any = load_tokenizer(tokenizer or model)
         key = api_key or os.environ.get("OPENAI_API_KEY", "")
         self._client = httpx.AsyncClient(
@@ -133,6 +135,25 @@ class OpenAIModel(ModelBackend):
 
     async def complete(
         self, prompt: str, *, stop: Sequence[str], max_tokens: int, logprobs: int = 0, n: int = 1, sampling: Sampling
+    ) -> list[Completion]:
+        async def ask(number: int, n: int = 1) -> list[Completion]:
+            seeded = sampling.model_copy(update={"seed": sampling.seed + number})
+            return await self._ask(prompt, stop, max_tokens, logprobs, n, seeded)
+
+        if n == 1 or self._varies is not False:
+            done = await ask(0, n)
+            if n == 1 or self._varies or sampling.temperature == 0:
+                return done
+            if len({completion.text for completion in done}) > 1:
+                self._varies = True
+            if self._varies or (await ask(1))[0].text == done[1].text:
+                return done
+            self._varies = False
+            _LOG.warning("%s: the server draws the same again for one seed: each draw is a request", self.name)
+        return [each for [each] in await gather_all(ask(number) for number in range(n))]
+
+    async def _ask(
+        self, prompt: str, stop: Sequence[str], max_tokens: int, logprobs: int, n: int, sampling: Sampling
     ) -> list[Completion]:
         # Tokens, not text: before a text SGLang and llama.cpp would put a first token that it has already.
         tokens = await encode(self._tokenizer, prompt)

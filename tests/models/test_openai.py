@@ -41,6 +41,8 @@ class Peer:
         self.forces = False
         """Whether it draws the token it is told to, as vLLM does."""
         self.context: int | None = None
+        self.repeats = False
+        """Whether all completions of a request are drawn with its one seed."""
         self.slow = 0.0
         """Seconds that an answer takes."""
 
@@ -58,6 +60,8 @@ class Peer:
             {"index": index, "text": f"text {index}", "finish_reason": "stop", "logprobs": None}
             for index in reversed(range(body["n"]))
         ]
+        if self.repeats:
+            choices = [{**choice, "text": f"by {body['seed']}"} for choice in choices]
         if body.get("logprobs"):
             choices = [{"index": 0, "text": "Yes", "finish_reason": "length", "logprobs": LOGPROBS}]
         return 200, {"choices": choices, "usage": {"prompt_tokens": 11, "completion_tokens": 6}}
@@ -129,6 +133,26 @@ async def test_logprobs(peer, tiny_model: Path):
     assert one.tokens[0].top == {"Yes": -0.2, "No": -1.8}
     assert one.finish_reason is FinishReason.LENGTH
     await model.close()
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+async def test_a_server_that_draws_the_same_again_for_one_seed(peer, tiny_model: Path, repeats: bool, caplog):
+    state, url = peer
+    state.repeats = repeats
+    model = OpenAIModel(url, "served", tokenizer=str(tiny_model))
+    drawn = [
+        await model.complete("Q", stop=[], max_tokens=9, n=3, sampling=Sampling(temperature=1, seed=7))
+        for _ in range(2)
+    ]
+    await model.complete("Q", stop=[], max_tokens=9, n=3, sampling=Sampling(temperature=0, seed=7))
+    await model.close()
+    texts = [[each.text for each in done] for done in drawn]
+    assert texts == [["by 7", "by 8", "by 9"] if repeats else ["text 0", "text 1", "text 2"]] * 2
+    asked = [(body["n"], body["seed"]) for body in state.bodies]
+    each = [(1, 7), (1, 8), (1, 9)]
+    expected = [(3, 7), (1, 8), *each, *each, *each] if repeats else [(3, 7)] * 3
+    assert sorted(asked) == sorted(expected)
+    assert ("the server draws the same again" in caplog.text) is repeats
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
