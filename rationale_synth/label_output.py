@@ -83,7 +83,7 @@ class LabelSummary:
             ("  wrong", f"{self.wrong_steps}"),
             ("  settled", share(self.settled, self.steps)),
             ("rollouts", f"{self.cost.rollouts}"),
-            ("  of the fixed K's", share(self.cost.rollouts, self.planned)),
+            ("  of K from all prefixes", share(self.cost.rollouts, self.planned)),
             ("solutions sampled", f"{self.cost.samples}"),
             ("tokens read", f"{self.cost.prompt_tokens}"),
             ("tokens written", f"{self.cost.completion_tokens}"),

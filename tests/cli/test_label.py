@@ -55,7 +55,7 @@ def rows(run: Path) -> list[dict]:
 def test_a_run(cli: Cli, problems: Path, tmp_path: Path):
     done = cli("label", problems, "-o", "run", "--policy", "simulated", "--limit", 40)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "of the fixed K's" in done.stdout
+    assert "of K from all prefixes" in done.stdout
     found = rows(tmp_path / "run")
     assert {row["id"].split("/")[0] for row in found} <= {f"p{n}" for n in range(40)}
     for row in found:
