@@ -6,10 +6,10 @@ Policies with known step values (`rationale_synth.simulate`), weak, medium and s
 of each prefix: the fixed K of the paper sees all of them, adaptive K stops when `rationale_synth.settle` says so.
 Neither needs rollouts from the whole solution.
 
-Reported for each rule: the share of labels on which both agree (soft labels: within the tolerance); the share of
-the rollouts of K from every prefix, and of those that are left when a fixed K, too, skips what lies behind a 0;
-how often each side agrees with the labels by the true values; the mean error of the MC values, which is the bias that
-stopping early causes. The last line is JSON.
+Reported for each rule: the share of labels on which both agree (soft labels: within the tolerance), and of solutions in
+which both name the same first error; the share of the rollouts of K from every prefix, and of those that are left when
+a fixed K, too, skips what lies behind a 0; how often each side agrees with the labels, and the first errors, by the
+true values; the mean error of the MC values, which is the bias that stopping early causes. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from rationale_synth.labels import Rule, RuleName, label_steps, soft_labels
+from rationale_synth.labels import Rule, RuleName, first_error, label_steps, soft_labels
 from rationale_synth.rollout import rollouts_by_pass_rate
 from rationale_synth.settle import Settling, Tally, next_wave
 from rationale_synth.simulate import Course, SimulatedPolicy, Strength
@@ -38,6 +38,11 @@ class Figures:
 
     labels: int = 0
     agree: int = 0
+    solutions: int = 0
+    same_first: int = 0
+    """Solutions with the same first error, or none, by both; and by each side and the true values:"""
+    first_adaptive: int = 0
+    first_fixed: int = 0
     true_adaptive: int = 0
     true_fixed: int = 0
     drawn: int = 0
@@ -109,6 +114,13 @@ def compare(rule: Rule, settling: Settling, strength: Strength, problems: int) -
         figures.drawn += drawn
         figures.drawn_fixed += planned * len(draws)
         figures.drawn_skipping += drawn_skipping
+        ours_first, their_first, true_first = (
+            first_error(label_steps(rule, values)) for values in (adaptive, fixed, true)
+        )
+        figures.solutions += 1
+        figures.same_first += ours_first == their_first
+        figures.first_adaptive += ours_first == true_first
+        figures.first_fixed += their_first == true_first
         if rule.soft:
             near = [np.abs(np.subtract(soft_labels(a), soft_labels(b))) <= settling.tolerance + 1e-9
                     for a, b in ((adaptive, fixed), (adaptive, true), (fixed, true))]  # fmt: skip
@@ -162,21 +174,26 @@ def main() -> None:
     parser.add_argument("--plot", help="also run other confidences, and draw the curves")
     options = parser.parse_args()
     report: dict[str, dict[str, Any]] = {}
-    print(f"{'rule':16} {'policy':8} agreement   share  of skipping  true: adaptive  fixed")
+    print(f"{'rule':16} {'policy':8} agreement  first error   share  of skipping  true: adaptive  fixed")
     for name in RuleName:
         rule = Rule(name=name)
         settling = Settling(confidence=options.confidence) if options.confidence else Settling.of(rule)
         per_policy = {strength: compare(rule, settling, strength, options.problems) for strength in Strength}
         for strength, one in per_policy.items():
             print(
-                f"{name.value:16} {strength.value:8} {one.agreement:9.4f} {one.share:7.3f} "
-                f"{one.drawn / one.drawn_skipping:12.3f} {one.true_adaptive / one.labels:15.4f} "
+                f"{name.value:16} {strength.value:8} {one.agreement:9.4f} {one.same_first / one.solutions:12.4f} "
+                f"{one.share:7.3f} {one.drawn / one.drawn_skipping:12.3f} {one.true_adaptive / one.labels:15.4f} "
                 f"{one.true_fixed / one.labels:6.4f}", flush=True,
             )  # fmt: skip
         whole = sum(per_policy.values(), Figures())
         report[name.value] = {
             "confidence": settling.confidence,
-            "agreement": round(whole.agreement, 4), "rollout_share": round(whole.share, 4),
+            "agreement": round(whole.agreement, 4), "first_error": round(whole.same_first / whole.solutions, 4),
+            "first_error_true": {
+                "adaptive": round(whole.first_adaptive / whole.solutions, 4),
+                "fixed": round(whole.first_fixed / whole.solutions, 4),
+            },
+            "rollout_share": round(whole.share, 4),
             "share_of_skipping": round(whole.drawn / whole.drawn_skipping, 4), "bias": bias(whole),
         }  # fmt: skip
     if options.plot:
