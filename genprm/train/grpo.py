@@ -390,8 +390,14 @@ def _trainer(
 
 
 def _dev_questions(dev: int, recipe: GRPORecipe, machine: Machine) -> int:
-    """Questions of the dev file at once: as many each time, since the trainer takes the mean over these times."""
-    most = max(1, (machine.micro_batch or SLOTS) // recipe.group)
+    """Questions of the dev file at once: as many each time, since the trainer takes the mean over these times.
+
+    It computes the loss of all of them at once, too, for which a GPU may not have the memory.
+    """
+    import torch
+
+    usual = recipe.group if torch.cuda.is_available() else SLOTS
+    most = max(1, (machine.micro_batch or usual) // recipe.group)
     return next((count for count in range(min(most, dev), 1, -1) if dev % count == 0), 1)
 
 

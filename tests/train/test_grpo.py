@@ -22,7 +22,7 @@ from genprm.models.scripted import Rule, ScriptedModel
 from genprm.models.transformers_backend import TransformersModel
 from genprm.train.base import load_for_training, open_base
 from genprm.train.folder import TrainFolder
-from genprm.train.grpo import FLAT, GRPOMeasured, Rollouts, agreement, train_grpo, writer
+from genprm.train.grpo import FLAT, GRPOMeasured, Rollouts, _dev_questions, agreement, train_grpo, writer
 from genprm.train.options import GRPOOptions, Machine
 from genprm.train.recipes import WINDOW, GRPORecipe
 from genprm.train.rollouts import Question, Rollout, balanced, questions, roll_out
@@ -406,3 +406,11 @@ def _children_of(pid: int) -> list[str]:
         if str(pid) in (fields[1], fields[3]) and fields[0] != "Z":
             found.append(entry)
     return found
+
+
+@pytest.mark.parametrize(
+    ("dev", "micro", "at_once"), [(32, None, 8), (9, None, 3), (7, None, 7), (31, None, 1), (32, 8, 2), (32, 1, 1)]
+)
+def test_a_dev_file_is_looked_at_in_equal_parts(dev: int, micro: int | None, at_once: int):
+    recipe = GRPORecipe(group=4)
+    assert _dev_questions(dev, recipe, Machine(micro_batch=micro)) == at_once
