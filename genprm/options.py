@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from enum import Enum
@@ -121,6 +122,9 @@ class ModelOptions(BaseModel):
         if self.source is Backend.VLLM:
             from genprm.models.vllm_backend import VLLMModel
 
+            # A forked engine, as on a GPU, holds the socket by which a command hears of signals: the SIGTERM that ends
+            # the engine would interrupt the command.
+            os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
             return await asyncio.to_thread(VLLMModel.load, self.model or EMBEDDED, self.lora)
         from genprm.models.transformers_backend import SLOTS, TransformersModel
 

@@ -6,6 +6,7 @@ makes a short judgement wait. Requests that wait for a slot are served in the or
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections import deque
@@ -17,6 +18,7 @@ import torch
 
 from genprm.models.base import Completion, FinishReason, Sampling, TokenChoice
 
+_LOG = logging.getLogger(__name__)
 PREFILL_CHUNK = 512
 """Most prompt tokens fed in one forward pass."""
 STOP_WINDOW = 24
@@ -35,6 +37,8 @@ class Cache(Protocol):
     def forward(self, start: int, tokens: list[list[int]], positions: list[int]) -> torch.Tensor: ...
 
     def copy(self, source: int, target: int, length: int) -> None: ...
+
+    def empty(self, slots: int) -> None: ...
 
 
 @dataclass
@@ -112,8 +116,24 @@ class Batcher:
             try:
                 self._admit()
                 self._step()
+            except torch.OutOfMemoryError as error:
+                self._make_room(error)
             except Exception as error:  # noqa: BLE001 - out of memory, say: every caller must hear of it
                 self._fail(error)
+
+    def _make_room(self, error: Exception) -> None:
+        """Go on with half of the sequences at once; the others wait. What they have written stays."""
+        active = [slot.request for slot in self._slots if slot.request]
+        left = len(active) // 2
+        self._slots = [Slot() for _ in range(max(1, left))]
+        self._cache.empty(len(self._slots))
+        if not left:
+            for request in active:
+                request.resolve(error)
+            return
+        _LOG.warning("out of memory: from here on %d sequences at once (--in-flight %d)", left, left)
+        with self._wake:
+            self._waiting.extendleft(reversed(active))
 
     def _fail(self, error: Exception) -> None:
         for slot in self._slots:
@@ -132,6 +152,8 @@ class Batcher:
                 continue
             try:
                 self._prefill(request, free)
+            except torch.OutOfMemoryError:
+                raise
             except Exception as error:  # noqa: BLE001 - its own, too long for the memory, say: the others go on
                 for slot in self._slots:
                     if slot.request is request:
@@ -140,17 +162,18 @@ class Batcher:
 
     def _prefill(self, request: Request, free: list[Slot]) -> None:
         # The slot that holds most of this prompt; among equals, the one whose owner was seen longest ago.
-        known = [_common(each.tokens, request.prompt) for each in self._slots]
+        prompt = [*request.prompt, *request.written]  # it may have been begun, where memory ran out
+        known = [_common(each.tokens, prompt) for each in self._slots]
         index = max((self._slots.index(each) for each in free), key=lambda at: (known[at], -self._slots[at].used))
         best = max(range(len(known)), key=known.__getitem__)
         if known[best] >= known[index] + COPY_FROM:
             self._cache.copy(best, index, known[best])
             known[index] = known[best]
         slot = self._slots[index]
-        kept = min(known[index], len(request.prompt) - 1)
-        slot.request, slot.tokens = request, request.prompt[:kept]
-        for begin in range(kept, len(request.prompt), PREFILL_CHUNK):
-            chunk = request.prompt[begin : begin + PREFILL_CHUNK]
+        kept = min(known[index], len(prompt) - 1)
+        slot.request, slot.tokens = request, prompt[:kept]
+        for begin in range(kept, len(prompt), PREFILL_CHUNK):
+            chunk = prompt[begin : begin + PREFILL_CHUNK]
             logits = self._cache.forward(index, [chunk], [begin])
             slot.tokens += chunk
         self._take_token(slot, logits[0])
@@ -246,7 +269,8 @@ def _draw(logits: torch.Tensor, request: Request) -> int:
     sampling = request.sampling
     if sampling.temperature == 0:
         return int(logits.argmax())
-    values, indices = torch.topk(logits, min(sampling.top_k, logits.shape[-1]))
+    # On the model's device, which is faster than to copy all of them; drawn on the CPU, where a seed means the same.
+    values, indices = (part.cpu() for part in torch.topk(logits, min(sampling.top_k, logits.shape[-1])))
     probabilities = torch.softmax(values / sampling.temperature, dim=-1)
     before = torch.cumsum(probabilities, dim=-1) - probabilities
     kept = torch.where(before < sampling.top_p, probabilities, 0.0)

@@ -121,9 +121,15 @@ class SlotCache:
         model.set_attn_implementation("genprm_slots")
         self._model = model
         self._plan = Plan()
-        layers = model.config.get_text_config().num_hidden_layers
-        self._cache = Cache(layers=[SlotLayer(self._plan, slots) for _ in range(layers)])
         self._device = next(model.parameters()).device
+        self.empty(slots)
+
+    def empty(self, slots: int) -> None:
+        """Forget everything, and have so many slots from now on."""
+        layers = self._model.config.get_text_config().num_hidden_layers
+        self._cache = Cache(layers=[SlotLayer(self._plan, slots) for _ in range(layers)])
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
     def forward(self, start: int, tokens: list[list[int]], positions: list[int]) -> torch.Tensor:
@@ -135,7 +141,7 @@ class SlotCache:
             positions: index of the first new token in each slot's sequence.
 
         Returns:
-            Logits after the last new token, float32, ``[slots, vocabulary]``, on the CPU.
+            Logits after the last new token, float32, ``[slots, vocabulary]``, on the model's device.
         """
         plan = self._plan
         ids = torch.tensor(tokens, device=self._device)
@@ -149,7 +155,8 @@ class SlotCache:
             input_ids=ids, attention_mask=mask, position_ids=plan.positions, past_key_values=self._cache,
             use_cache=True, logits_to_keep=1,
         )  # fmt: skip
-        return output.logits[:, -1].float().cpu()
+        logits: torch.Tensor = output.logits[:, -1].float()
+        return logits
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
     def copy(self, source: int, target: int, length: int) -> None:

@@ -51,8 +51,8 @@ class TransformersModel(ModelBackend):
             raise ModelError(f"{name}: layers of kind {sorted(kinds)} are not supported here; serve it with vLLM")
         self._context = int(config.max_position_embeddings)
         window = None if getattr(config, "layer_types", None) else getattr(config, "sliding_window", None)
-        if window is not None and window < self._context:
-            raise ModelError(f"{name}: a sliding window of {window} tokens is not supported here; serve it with vLLM")
+        if window is not None:  # as far as that a sliding window sees everything
+            self._context = min(self._context, int(window))
         generation = getattr(model, "generation_config", None)
         ends = getattr(generation, "eos_token_id", None) or tokenizer.eos_token_id
         end_tokens = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
@@ -79,7 +79,12 @@ class TransformersModel(ModelBackend):
 
         logging.disable_progress_bar()
         gpu = torch.cuda.is_available()
-        dtype = "auto" if gpu else torch.float32
+        dtype: Any = "auto" if gpu else torch.float32
+        if gpu:
+            # cuDNN makes a plan, some 30 ms, for every new length, which decoding has at each token.
+            torch.backends.cuda.enable_cudnn_sdp(False)
+            if not torch.cuda.is_bf16_supported(including_emulation=False):
+                dtype = torch.float16
         try:
             model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
@@ -89,7 +94,10 @@ class TransformersModel(ModelBackend):
         try:
             model = model.to("cuda" if gpu else "cpu").eval()
         except RuntimeError as error:
-            raise ModelError(f"the model {name!r} does not fit the GPU: {first_line(error)}") from error
+            raise ModelError(
+                f"the model {name!r} does not fit the GPU; vllm serve --tensor-parallel-size spreads it over several: "
+                f"{first_line(error)}"
+            ) from error
         return cls(model, tokenizer, _full_name(name, adapter), slots)
 
     async def complete(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -29,8 +30,30 @@ from genprm.models.embedded import model_source
 from genprm.tasks import gather_all
 
 IN_FLIGHT = 64
-MAX_LORA_RANK = 64
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM makes room for."""
+FITTING = -1
+"""As much of the model's context as the GPU has room for."""
 MAX_LOGPROBS = 20
+
+
+def lora_rank(adapter: str) -> int:
+    """The rank that an adapter needs room for.
+
+    Raises:
+        ModelError: vLLM cannot use the adapter, which it would find out in the middle of a run.
+    """
+    config = Path(adapter) / "adapter_config.json"
+    if not config.is_file():  # of the hub
+        return 64
+    try:
+        shape = json.loads(config.read_text())
+        largest = max([int(shape["r"]), *map(int, (shape.get("rank_pattern") or {}).values())])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{adapter}: no LoRA adapter (adapter_config.json)") from error
+    if shape.get("use_dora") or shape.get("bias", "none") != "none" or largest > LORA_RANKS[-1]:
+        raise ModelError(f"{adapter}: vLLM takes no adapter with DoRA, biases or a rank over {LORA_RANKS[-1]}")
+    return next(rank for rank in LORA_RANKS if rank >= largest)
 
 
 class VLLMModel(ModelBackend):
@@ -71,8 +94,10 @@ class VLLMModel(ModelBackend):
             "enable_lora": adapter is not None, "disable_log_stats": True,
         }  # fmt: skip
         if adapter is not None:
-            arguments["max_lora_rank"] = MAX_LORA_RANK
-        if current_platform.is_cpu():
+            arguments["max_lora_rank"] = lora_rank(adapter)
+        if not current_platform.is_cpu():
+            arguments["max_model_len"] = FITTING
+        else:
             # bfloat16 is several times slower there; a seeded request whose prompt is read in chunks ends the engine.
             arguments |= {"dtype": "float32", "enforce_eager": True, "enable_chunked_prefill": False}
             arguments["gpu_memory_utilization"] = 0.4  # of main memory, which others need, too
