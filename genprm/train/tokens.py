@@ -6,6 +6,7 @@ never merge. So the conversation is cut at the same places here, and each piece 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from genprm.errors import ModelError
 from genprm.models.chat import continuing_tokens, render_chat, render_whole_chat
 from genprm.train.record import ASSISTANT, ChatMessage, Masked
 
+_NOTHING_SAID = re.compile(r"\s*(?:<think>\s*</think>\s*)?")
+"""What a template may put before an answer that is over, and not before one that is begun."""
 IGNORED = -100
 """The label of a token that the loss leaves out."""
 
@@ -96,7 +99,7 @@ def _found(content: str, opening: str, behind: str) -> tuple[str, int, int]:
         begin = max(0, begin - len(content))  # the answer itself may begin as what the opening ends with
     for answer in (content, content.strip()):
         place = behind.find(answer, begin)
-        if place >= 0:
+        if place >= 0 and (begin < len(opening) or _NOTHING_SAID.fullmatch(behind, begin, place)):
             return answer, content.index(answer), place
     return content, 0, -1
 

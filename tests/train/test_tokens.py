@@ -173,7 +173,7 @@ def test_a_template_that_rewrites_answers_is_refused(tokenizer: Any):
         "{% if add_generation_prompt %}[assistant]{% endif %}"
     )
     with pytest.raises(ModelError, match="changes what stands in an answer"):
-        encode(other, conversation("2 + 2?", "four").messages)
+        encode(other, conversation("2 + 2?", "four", "It says four?", "Yes.").messages)
 
 
 @pytest.fixture(scope="module")
