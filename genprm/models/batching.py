@@ -152,9 +152,9 @@ class Batcher:
                 continue
             try:
                 self._prefill(request, free)
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:  # noqa: BLE001 - its own, too long for the memory, say: the others go on
+            except Exception as error:
+                if isinstance(error, torch.OutOfMemoryError) and any(slot.request is request for slot in self._slots):
+                    raise  # for all, with fewer at once
                 for slot in self._slots:
                     if slot.request is request:
                         slot.request, slot.tokens = None, []
