@@ -110,9 +110,17 @@ def load_tokenizer(name: str, **options: Any) -> Any:
     except ImportError as error:
         raise ModelError("this backend needs the extra 'transformers': pip install 'genprm[transformers]'") from error
     try:
-        return AutoTokenizer.from_pretrained(name, **options)
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{name!r} cannot be loaded: {first_line(error)}") from error
+    # Some of DeepSeek's call themselves Llama's, and before transformers 5.20 are read as such.
+    if type(tokenizer).__name__.startswith("Llama"):
+        tokens = tokenizer.encode("a b", add_special_tokens=False)
+        if " " not in tokenizer.decode(tokens).strip():
+            raise ModelError(
+                f"{name!r}: this version of transformers loses the spaces of its texts; take 5.20 or later"
+            )
+    return tokenizer
 
 
 def _settle_hub(name: str) -> None:

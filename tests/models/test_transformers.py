@@ -19,7 +19,7 @@ from genprm.cli.main import app
 from genprm.errors import ConfigError, ContextFullError, ModelError
 from genprm.models.base import RESERVED, FinishReason, Sampling
 from genprm.models.batching import Batcher, Request
-from genprm.models.chat import render_plain
+from genprm.models.chat import load_tokenizer, render_plain
 from genprm.models.embedded import EMBEDDED, EMBEDDED_HUB_ID
 from genprm.models.slots import SlotCache
 from genprm.models.transformers_backend import TransformersModel, _are_others
@@ -32,6 +32,19 @@ async def model(tiny_model: Path) -> AsyncIterator[TransformersModel]:
     loaded = TransformersModel.load(str(tiny_model), slots=4)
     yield loaded
     await loaded.close()
+
+
+def test_a_tokenizer_that_loses_spaces(tiny_model: Path, monkeypatch: pytest.MonkeyPatch):
+    class LlamaTokenizer:
+        def encode(self, text: str, **_: Any) -> list[int]:
+            return [*text.replace(" ", "").encode()]
+
+        def decode(self, tokens: list[int]) -> str:
+            return bytes(tokens).decode()
+
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_, **__: LlamaTokenizer())
+    with pytest.raises(ModelError, match="loses the spaces of its texts"):
+        load_tokenizer(str(tiny_model))
 
 
 async def test_as_far_as_a_sliding_window_that_nobody_names(tiny_model: Path, tmp_path: Path):
