@@ -34,7 +34,10 @@ _NAMED = re.compile(r"\A[A-Za-z]\s*=\s*")
 _THOUSANDS = re.compile(r"(?<=\d)(?:\\[,;: ]|[~ \u00a0\u2009\u202f])(?=\d{3}(?!\d))")
 """A space of whatever width between the thousands."""
 _UNIT = re.compile(r"(?:\s|~|\\[,;: ])*(?:\\(?:text|mathrm)\{([^{}]*)\}|(?<=[\s~])([A-Za-z]{3,}(?: [a-z]+)*))\Z")
-_MAGNITUDE = re.compile(r"(?i)hundred|thousand|illion|dozen|percent|half|halves|third|quarter")
+_MAGNITUDE = re.compile(
+    r"(?i)hundred|thousand|illion|dozen|percent|half|halves|third|quarter"
+    r"|squared|cubed|factorial|times|over|plus|minus|power|root"
+)
 """Words behind a number that make it another one."""
 _BRACE = re.compile(r"(?:\\boxed|\\fbox)?\{|\}")
 _SAID = re.compile(

@@ -90,6 +90,8 @@ def test_exact_number(text: str, number: Fraction | None):
         ("18", "18~\\text{m}.", True),
         ("18 cupcakes", "18", True),
         ("18", "18 thousand", False),
+        ("18", "18 squared", False),
+        ("18", "18 times x", False),
         ("18", "18 or 19", False),
         ("0", "0 apples", True),
         ("\\frac{\\pi}{16}", "\\frac{\\pi}{16}.", True),
