@@ -259,7 +259,7 @@ def _planting(name: str, recipe: Recipe) -> tuple[str, ...]:
         "train": (recipe.families, 10_000 * recipe.skip), "own": (one_each, OWN_SEED), "dev": (one_each, DEV_SEED)
     }[name]  # fmt: skip
     errors = "2" if name == "train" else "1"  # most steps are right all the same
-    return ("--errors", errors, "--no-balance", "--reword", "--families", str(families), "--seed", str(seed))
+    return ("--errors", errors, "--no-balance", "--families", str(families), "--seed", str(seed))
 
 
 def keep_fitting(source: Path, target: Path, base: str) -> None:

@@ -16,6 +16,8 @@ from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from genprm.latex import undressed
+
 if TYPE_CHECKING:
     from pebble import ProcessPool
 
@@ -27,7 +29,7 @@ MEMORY = 2 << 30
 """Bytes of address space of a comparing process."""
 CACHED = 1 << 16
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?")
-_FRACTION = re.compile(r"([-+]?\d+)/(\d+)|([-+]?)\\[dt]?frac\{(-?\d+)\}\{(\d+)\}")
+_FRACTION = re.compile(r"([-+]?\d+)/(\d+)|([-+]?)\\frac\{(-?\d+)\}\{(\d+)\}")
 _MIXED = re.compile(r"([-+]?)(\d+) (\d+)/(\d+)")
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mathbf)\{([^{}]*)\}")
 _NAMED = re.compile(r"\A[A-Za-z]\s*=\s*")
@@ -69,7 +71,7 @@ def exact_number(text: str) -> Fraction | None:
     text = text.strip().rstrip(".")
     if whole := _TEXT.fullmatch(text):
         text = whole[1]
-    text = text.strip("$ ").replace("\\$", "").replace("\\!", "").replace("{,}", ",").strip().rstrip(".")
+    text = undressed(text.strip("$ ").replace("\\$", "")).replace("{,}", ",").strip().rstrip(".")
     text = _THOUSANDS.sub("", _NAMED.sub("", text))
     if len(text) > 60:
         return None

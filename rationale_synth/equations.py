@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from genprm.answers import final_answer
+from genprm.latex import undressed
 from genprm.records import NO_ERROR, Solution, judged_steps
 from rationale_synth.planted import SENTENCE_END, Check, Planted, numbers
 
@@ -26,7 +27,7 @@ _OTHER = re.compile(r"\\(?:le|ge|leq|geq|neq|approx|equiv|sim|Rightarrow|implies
 """What ends a chain of equations."""
 _PLAIN = re.compile(r"[-+*/×÷()^.\d\s$]*\d[-+*/×÷()^.\d\s$!]*(?:=[-+*/×÷()^.\d\s$!]*\d[\d.]*)+")
 """An equation in the words of a step."""
-_SPELLED = re.compile(r"\\(?:d|t)?frac|\\(?:d|t)?binom|\\sqrt|\\cdot|\\times|\\div|\\left|\\right|\\[!,; ]")
+_SPELLED = re.compile(r"\\frac|\\(?:d|t)?binom|\\sqrt|\\cdot|\\times|\\div|\\[,; ]")
 _WORKS = re.compile(r"[-+*/^!×÷]|\\(?:d|t)?(?:frac|binom)|\\sqrt|\\cdot|\\times|\\div")
 _OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -78,15 +79,15 @@ def value(expression: str) -> float:
 
 def python(latex: str) -> str | None:
     """A side of an equation in Python, as it is written; None where it is no expression of numbers."""
-    text = _SPELLED.sub("", latex)
+    plain = undressed(latex)
+    text = _SPELLED.sub("", plain)
     if len(latex) > LONGEST or not re.search(r"\d", text) or re.search(r"[^-+*/^!×÷(){}\[\]\d.\s$]", text):
         return None
-    text = re.sub(r"\\left|\\right|\\[!,; ]|\$", "", latex)
+    text = re.sub(r"\\[,; ]|\$", "", plain)
     text = re.sub(r"\\cdot|\\times|×", "*", text)
     text = re.sub(r"\\div|÷", "/", text)
     for _ in range(6):  # as deep as they are nested
-        text = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"((\1)/(\2))", text)
-        text = re.sub(r"\\[dt]?frac\s*(\d)\s*(\d)", r"(\1/\2)", text)
+        text = re.sub(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"((\1)/(\2))", text)
         text = re.sub(r"\\[dt]?binom\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"math.comb(\1,\2)", text)
         text = re.sub(r"\\sqrt\s*\{([^{}]*)\}", r"math.sqrt(\1)", text)
         text = re.sub(r"\\sqrt\s*(\d)", r"math.sqrt(\1)", text)

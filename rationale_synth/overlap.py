@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from genprm.errors import InputError
+from genprm.latex import undressed
 from genprm.rows import iterate_rows
 
 RUN = 10
 """Words in a row that two problems must share to count as one; those that were altered a little still do."""
 _WORD = re.compile(r"\w+")
-_LAYOUT = re.compile(r"(?s)\[asy\].*?\[/asy\]|\\left\b|\\right\b|\\[,;:! ]")
-"""What the same problem may be written with or without: a drawing, sizes of brackets, spaces."""
-_FRACTION = re.compile(r"\\[dt]frac\b")
+_LAYOUT = re.compile(r"(?s)\[asy\].*?\[/asy\]|\\[,;: ]")
+"""What the same problem may be written with or without: a drawing, spaces."""
 
 
 class EvaluationProblems:
@@ -35,7 +35,7 @@ class EvaluationProblems:
         return any(each in self._seen for each in self._runs(text))
 
     def _runs(self, text: str) -> Iterator[tuple[str, ...]]:
-        plain = _FRACTION.sub(r"\\frac", _LAYOUT.sub(" ", unicodedata.normalize("NFKC", text)))
+        plain = _LAYOUT.sub(" ", undressed(unicodedata.normalize("NFKC", text)))
         words = tuple(_WORD.findall(plain.lower()))
         for start in range(max(1, len(words) - self._run + 1)):
             yield words[start : start + self._run]

@@ -95,7 +95,9 @@ def split_tokens(tokenizer: Any, prompt: str, text: str) -> tuple[list[int], lis
     """The tokens of ``prompt`` and those of ``text`` behind it, without a new cut at the seam."""
     encode = functools.partial(tokenizer.encode, add_special_tokens=False)
     before, whole = encode(prompt), encode(prompt + text)
-    return (before, whole[len(before) :]) if whole[: len(before)] == before else (before, encode(text))
+    if whole[: len(before)] == before:
+        return before, whole[len(before) :]
+    return before, continuing_tokens(tokenizer, text)
 
 
 def load_tokenizer(name: str, **options: Any) -> Any:

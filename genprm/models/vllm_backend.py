@@ -32,6 +32,8 @@ from genprm.tasks import gather_all
 IN_FLIGHT = 64
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM makes room for."""
+UNKNOWN_RANK = 64
+"""Room for an adapter of the hub, whose rank is not known before the engine starts."""
 FITTING = -1
 """As much of the model's context as the GPU has room for."""
 MAX_LOGPROBS = 20
@@ -45,7 +47,7 @@ def lora_rank(adapter: str) -> int:
     """
     config = Path(adapter) / "adapter_config.json"
     if not config.is_file():  # of the hub
-        return 64
+        return UNKNOWN_RANK
     try:
         shape = json.loads(config.read_text())
         largest = max([int(shape["r"]), *map(int, (shape.get("rank_pattern") or {}).values())])

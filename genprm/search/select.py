@@ -10,10 +10,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from genprm.answers import exact_number, number_with_unit
+from genprm.latex import undressed
 from genprm.records import Verification
 
-_LAYOUT = re.compile(r"\\left\b|\\right\b|\\!|\^\{?\\circ\}?")
-"""What an answer can be written with or without."""
+_DEGREES = re.compile(r"\^\{?\\circ\}?")
+"""A unit that an answer can be written with or without."""
 
 
 class Reduce(str, Enum):
@@ -68,7 +69,7 @@ def answer_key(answer: str | None) -> Hashable:
     """What equal answers have in common: the number they are, units aside, or their letters without layout."""
     if answer is None:
         return None
-    plain = _LAYOUT.sub("", answer).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    plain = _DEGREES.sub("", undressed(answer))
     for read in (exact_number, number_with_unit):
         if (number := read(plain)) is not None:
             return number

@@ -62,7 +62,8 @@ def test_final_answer(text: str, answer: str | None):
     [
         ("72", Fraction(72)), ("-3.50", Fraction(-7, 2)), ("$1,200", Fraction(1200)), ("\\$5.", Fraction(5)),
         ("3/4", Fraction(3, 4)), ("-\\frac{3}{4}", Fraction(-3, 4)), ("\\dfrac{3}{4}", Fraction(3, 4)),
-        (".5", Fraction(1, 2)), ("12\\,650", Fraction(12650)), ("10 000", Fraction(10000)), ("1 20", None),
+        ("\\frac34", Fraction(3, 4)), (".5", Fraction(1, 2)),
+        ("12\\,650", Fraction(12650)), ("10 000", Fraction(10000)), ("1 20", None),
         ("\\$10\\,000", Fraction(10000)), ("\\text{10,000}", Fraction(10000)), ("x = 12,\\!650", Fraction(12650)),
         ("1 1/2", Fraction(3, 2)), ("-2 3/4", Fraction(-11, 4)), ("1 1/0", None),
         ("1/0", None), ("1,20", None), ("x", None), ("", None), ("-", None), ("1e5", None),

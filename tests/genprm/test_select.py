@@ -62,6 +62,9 @@ def test_the_verdict_on_the_whole_is_the_last_word_only():
         ("18", "18 dollars"),
         ("\\dfrac{x}{2}", "\\frac{x}{2}"),
         ("\\left(1, 2\\right)", "(1,2)"),
+        ("\\dfrac x2", "\\frac x2"),
+        ("\\tfrac34", "0.75"),
+        ("\\sqrt{\\frac12}", "\\sqrt{\\frac{1}{2}}"),
     ],
 )
 def test_equal_answers(one: str, other: str):

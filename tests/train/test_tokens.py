@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 
 from genprm.errors import ModelError
-from genprm.models.chat import render_chat
+from genprm.models.chat import render_chat, split_tokens
 from genprm.styles.genprm import ANALYZE, JUDGEMENT, JUDGEMENT_END, OUTPUT_OPEN, VERIFY
 from genprm.train.record import ChatMessage, Masked, TrainingRecord
 from genprm.train.rollouts import _tokens as rollout_tokens
@@ -208,6 +208,11 @@ def test_no_spaces_where_the_model_begins_to_write(sentencepiece: Any):
     tokens, own = rollout_tokens(sentencepiece, written)
     assert sentencepiece.decode([token for token, is_own in zip(tokens, own, strict=True) if is_own]) == "Yes"
     assert "".join(sentencepiece.convert_ids_to_tokens(tokens)).endswith("boxed{Yes")
+
+
+def test_no_space_where_a_word_is_cut_behind_the_prompt(sentencepiece: Any):
+    before, behind = split_tokens(sentencepiece, "the pa", "ragraph")
+    assert "".join(sentencepiece.convert_ids_to_tokens(before + behind)) == "\u2581the\u2581paragraph"
 
 
 def test_an_end_of_turn_that_has_no_name(tokenizer: Any):
