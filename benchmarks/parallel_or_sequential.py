@@ -58,7 +58,7 @@ WAYS = (
 
 
 async def verify(model: ModelBackend, way: Way, solutions: Sequence[Solution], tokens: int) -> list[Found]:
-    # A chain's budget is for all its rounds: each gets what one chain has.
+    # A chain's budget is for all its rounds: together they get what as many chains have.
     budget = Budget(chain_tokens=tokens * way.rounds)
     verifier = AsyncVerifier(
         model, None, style=ThinkPRM(rounds=way.rounds), budget=budget, votes=VotePlan.fixed(way.votes)

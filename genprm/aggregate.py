@@ -104,12 +104,15 @@ def combine_chains(
     *,
     aggregate: Aggregate = Aggregate.MEAN,
     stop_at_first_error: bool = False,
+    side_by_side: int | None = None,
 ) -> Verification:
     """A solution's verification, from what at least one chain says of it.
 
     With `Aggregate.MAJORITY` a step's verdict follows from the first error that most chains name, and its score is the
-    share of chains, of those that came to an answer, that find no error up to it. With ``stop_at_first_error`` the
-    steps behind the first error are left out, also where a chain went further before it was known.
+    share of chains, of those that came to an answer, that find no error up to it; where none did, steps are unscored
+    unless all agree on them. With ``stop_at_first_error`` the
+    steps behind the first error are left out, also where a chain went further before it was known. The first
+    ``side_by_side`` chains, all by default, worked at the same time, each of the others after them.
     """
     by_step = [[chain.steps[index] for chain in chains] for index in range(len(solution.steps))]
     if aggregate is Aggregate.MAJORITY:
@@ -123,8 +126,9 @@ def combine_chains(
     asked = [step for step in steps if not _is_left_out(step, first_error)]
     scores = [step.score for step in asked if step.score is not None]
     usage = chains[0].usage
-    for chain in chains[1:]:
-        usage += chain.usage
+    for index, chain in enumerate(chains[1:], 1):
+        was_beside = side_by_side is None or index < side_by_side
+        usage = usage + chain.usage if was_beside else usage.then(chain.usage)
     least = min(scores) if len(scores) == len(asked) else None
     return Verification(
         id=solution.id,
@@ -147,7 +151,7 @@ def combine_chains(
 def _by_majority(by_step: Sequence[Sequence[StepVote]], chains: Sequence[ChainVotes]) -> list[StepVerification]:
     first = first_error_by_majority(chains)
     if first is None:
-        return [combine_votes(index, votes) for index, votes in enumerate(by_step)]
+        return [_open(combine_votes(index, votes), votes) for index, votes in enumerate(by_step)]
     named = [chain.first_error for chain in chains if chain.first_error is not None]
     steps = []
     for index, votes in enumerate(by_step):
@@ -167,6 +171,15 @@ def _by_majority(by_step: Sequence[Sequence[StepVote]], chains: Sequence[ChainVo
             )
         )  # fmt: skip
     return steps
+
+
+def _open(step: StepVerification, votes: Sequence[StepVote]) -> StepVerification:
+    """A step where no chain comes to an answer: it has a verdict only if they all have one, and the same."""
+    if votes[0].given or len({vote.verdict for vote in votes}) == 1:
+        return step
+    missing = next((vote for vote in votes if vote.asked and vote.verdict is None), votes[0])
+    unscored = {"score": None, "verdict": None, "stop_reason": missing.stop_reason, "parse": missing.parse}
+    return step.model_copy(update={**unscored, "segments": missing.segments})
 
 
 def _is_left_out(step: StepVerification, first_error: int) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from genprm.aggregate import Aggregate, ChainVotes, combine_chains
 from genprm.errors import ConfigError
 from genprm.records import OutputRow, Solution, Usage, Verification
@@ -17,20 +19,24 @@ def first_votes(row: OutputRow, votes: int, aggregate: Aggregate | None = None) 
         aggregate: how they are put together; by default as the row's style does.
 
     Raises:
-        ConfigError: it has not all votes on all steps: they were drawn as needed, or ended at the first error.
+        ConfigError: it has not all votes on all steps: they were drawn as needed, or ended at the first error. Or the
+            row was put together in another way than the style's, and ``aggregate`` does not say how.
     """
-    if not isinstance(row, Verification) or votes == row.votes:
+    if not isinstance(row, Verification) or row.votes == votes == 1:
         return row
     if votes > row.votes or any(len(step.votes) != row.votes for step in row.steps):
         raise ConfigError(
             f"row {row.id} has not {max(votes, row.votes)} votes on every step: verify with --votes N, and without "
             "--stop-at-first-error"
         )
-    share = Usage(completion_tokens=row.usage.completion_tokens // row.votes)
-    wholes = row.whole.votes if row.whole else [None] * votes
+    wholes = row.whole.votes if row.whole else [None] * row.votes
     chains = [
-        ChainVotes(tuple(step.votes[index] for step in row.steps), share, wholes[index]) for index in range(votes)
+        ChainVotes(tuple(step.votes[index] for step in row.steps), Usage(), wholes[index]) for index in range(row.votes)
     ]
     solution = Solution(id=row.id, problem=row.problem, steps=row.solution, label=row.label, generator=row.generator)
     rule = aggregate or STYLES[row.style.rpartition(">")[2]].aggregate
-    return combine_chains(solution, chains, row.model, row.style, aggregate=rule)
+    combine = partial(combine_chains, solution, model=row.model, style=row.style, aggregate=rule)
+    if aggregate is None and [step.score for step in combine(chains).steps] != [step.score for step in row.steps]:
+        raise ConfigError(f"row {row.id} was not put together by {rule.value}, as is usual for its style: --aggregate?")
+    cost = Usage(completion_tokens=row.usage.completion_tokens * votes // row.votes)
+    return combine(chains[:votes]).model_copy(update={"usage": cost})

@@ -17,6 +17,7 @@ from genprm.budget import Budget
 from genprm.errors import ConfigError, InputError
 from genprm.models.base import PATIENCE, ModelBackend, Sampling
 from genprm.models.embedded import EMBEDDED, NO_ADAPTER, SHIPPED, shipped_adapter
+from genprm.models.files import files_mark
 from genprm.styles import STYLES, Direct, Discriminative, GenPRM, History, Judge, PRMFormat, Style, ThinkPRM
 from genprm.styles.examples import worked_example
 from genprm.styles.execution import OutputFormat
@@ -271,9 +272,12 @@ class RunOptions(ModelOptions):
         """The options that the output's content depends on.
 
         Where code runs is not among them, nor where a model that is named is served: on a cluster, elsewhere each day.
+        What lies in a folder here is: another adapter may have been trained into it since.
         """
         given = self.model_dump(mode="json", exclude={"sandbox", "in_flight"})
-        if self.base_url and self.model:
+        if self.source is not Backend.OPENAI:
+            given["files"] = [files_mark(name) for name in (self.model, self.lora) if name]
+        elif self.model:
             given["base_url"] = "any"
         return {**given, "adapter": SHIPPED} if self.is_shipped else given
 

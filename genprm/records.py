@@ -248,7 +248,7 @@ class Usage(Record):
     model_calls: int = 0
     code_runs: int = 0
     seconds: float = 0.0
-    """Wall time from the first call to the last."""
+    """Wall time at work: of chains side by side the longest; those that were drawn in doubt came one by one."""
 
     def __add__(self, other: Usage) -> Usage:
         """The sum of two costs; the longer of two wall times, since chains run side by side."""

@@ -49,6 +49,9 @@ class AsyncVerifier:
         cheap: a style that is asked first, with one chain; ``style`` is asked only where it is not sure.
         sure: least probability of each of the cheap style's verdicts, for it to be taken.
         in_flight: most chains at work at once; the backend's own ``concurrency`` by default.
+
+    Raises:
+        ConfigError: it is to stop at the first error of a majority, which is one over whole chains.
     """
 
     def __init__(
@@ -69,6 +72,8 @@ class AsyncVerifier:
     ) -> None:
         self.model = model
         self.style = style or GenPRM()
+        if stop_at_first_error and self.style.stepwise and (aggregate or self.style.aggregate) is Aggregate.MAJORITY:
+            raise ConfigError("stop_at_first_error needs the mean over votes: a majority looks at whole chains")
         self.budget = budget or Budget()
         self.sandbox = sandbox
         self._sampling = sampling or Sampling()
@@ -310,7 +315,7 @@ class AsyncVerifier:
                 await chain.advance(doubtful if lazily else whole)
         return combine_chains(
             solution, [chain.said for chain in chains], self.model.name, style.name,
-            aggregate=aggregate, stop_at_first_error=self._stop_at_first_error,
+            aggregate=aggregate, stop_at_first_error=self._stop_at_first_error, side_by_side=plan.first,
         )  # fmt: skip
 
     async def _to_first_error(self, chains: Sequence[OpenChain], steps: int) -> None:

@@ -71,8 +71,8 @@ async def encode(tokenizer: Any, text: str) -> list[int]:
 
 
 def is_one_token(tokenizer: Any, word: str) -> bool:
-    """Whether a word is a single token, as it stands."""
-    return len(tokenizer.encode(word, add_special_tokens=False)) == 1
+    """Whether a word is a single token, as it stands behind other text."""
+    return len(continuing_tokens(tokenizer, word)) == 1
 
 
 def continuing_tokens(tokenizer: Any, text: str) -> list[int]:

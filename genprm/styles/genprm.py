@@ -31,6 +31,7 @@ from collections.abc import AsyncGenerator, Sequence
 from enum import Enum
 
 from genprm.chain import Chain
+from genprm.errors import ContextFullError
 from genprm.models.base import FinishReason, Message
 from genprm.records import Segment, SegmentKind, Solution, StepVote, StopReason, Verdict
 from genprm.styles.base import Style
@@ -243,7 +244,10 @@ class Turn:
 
     async def _run(self, code: str) -> None:
         """Run a code block and splice what came of it into the turn."""
-        self._end(CODE_END)
+        if code and self.text.rstrip().endswith(FENCE):
+            self._give("\n")  # it ended its turn right behind the block
+        else:
+            self._end(CODE_END)
         self._keep(SegmentKind.CODE, code)
         run = await self._chain.run(code) if code else None
         shown = NO_CODE if run is None else format_output(run, self._output_format, self._chain.budget.output_chars)
@@ -251,7 +255,13 @@ class Turn:
         self._give(CODE_OUTPUT.format(output=shown))
 
     async def _write(self, stop: Sequence[str], max_tokens: int) -> tuple[str, FinishReason]:
-        completion = await self._chain.write(self._prompt(), stop, max_tokens)
+        try:
+            completion = await self._chain.write(self._prompt(), stop, max_tokens)
+        except ContextFullError:
+            if not any(own for _, own in self.pieces):
+                raise
+            self._left = 0  # what has been argued is judged, with the room that is kept for that
+            return "", FinishReason.LENGTH
         self._left -= completion.completion_tokens
         self.pieces.append((completion.text, True))
         self._stopped = completion.finish_reason is FinishReason.STOP

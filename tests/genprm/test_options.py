@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,3 +78,22 @@ def test_where_a_named_model_is_served_is_no_part_of_a_run():
     assert one != RunOptions(model="m").fingerprint_fields()
     one, other = (RunOptions(base_url=f"http://{host}:8000/v1").fingerprint_fields() for host in "ab")
     assert one != other, "which model that is, only its address says"
+
+
+def test_a_run_does_not_go_on_with_what_was_trained_into_the_same_folder(tmp_path: Path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "README.md").write_text("A card.")
+    weights = tmp_path / "adapter_model.safetensors"
+    weights.write_bytes(bytes(3 << 20))
+
+    def mark(**given: str) -> dict[str, Any]:
+        return RunOptions(**given).fingerprint_fields()
+
+    first = mark(adapter=str(tmp_path))
+    (tmp_path / "README.md").write_text("Another card.")
+    assert mark(adapter=str(tmp_path)) == first
+    weights.write_bytes(bytes((3 << 20) - 1) + b"x")
+    assert mark(adapter=str(tmp_path)) != first
+    assert mark(model=str(tmp_path)) != mark(model=str(tmp_path.parent))
+    assert mark(model="GenPRM/GenPRM-7B")["files"] == [None]
+    assert mark() == mark()

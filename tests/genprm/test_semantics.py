@@ -169,8 +169,10 @@ async def test_10_early_end_is_made_to_judge(local_sandbox: Sandbox):
 
 
 async def test_10_a_block_closed_at_the_end_of_the_text_runs(local_sandbox: Sandbox):
-    report = await verify(script(code="print(7)\n```"), local_sandbox)
+    model = script(code="print(7)\n```")
+    report = await verify(model, local_sandbox)
     assert [segment.text for segment in report.steps[0].segments][1:3] == ["print(7)", "7"]
+    assert "```python\nprint(7)\n```\n[Code Output]" in judged_prompts(model)[0]
 
 
 @pytest.mark.parametrize(
@@ -256,6 +258,22 @@ async def test_16_full_context(local_sandbox: Sandbox):
     assert reasons[0] is StopReason.JUDGED
     assert reasons[-1] is StopReason.CONTEXT_FULL
     assert report.unscored == reasons.count(StopReason.CONTEXT_FULL) > 0
+
+
+async def test_16_what_was_argued_is_judged_where_the_context_is_full(local_sandbox: Sandbox):
+    model = script()
+    complete = model.complete
+
+    async def limited(prompt, **options):
+        if not prompt.endswith((ANALYSIS_OPEN, JUDGE_OPEN)):  # for which room is kept
+            raise ContextFullError("full")
+        return await complete(prompt, **options)
+
+    model.complete = limited
+    report = await verify(model, local_sandbox)
+    assert (report.steps[0].score, report.steps[0].stop_reason) == (pytest.approx(0.9), StopReason.TOKEN_BUDGET)
+    report = await verify(model, local_sandbox, style=GenPRM(analyze=False))
+    assert (report.steps[0].score, report.steps[0].stop_reason) == (None, StopReason.CONTEXT_FULL)
 
 
 async def test_16_wall_time(local_sandbox: Sandbox):

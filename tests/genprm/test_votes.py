@@ -80,6 +80,29 @@ def test_majority_of_first_errors():
     assert first_error_by_majority([chain(None)]) is None
 
 
+def test_where_no_chain_comes_to_an_answer_there_is_none():
+    solution = Solution(id="a", problem="p", steps=("s",) * 3)
+    chains = [chain(1, None, 0.1), chain(0.9, 1, None)]
+    row = combine_chains(solution, chains, "m", "s", aggregate=Aggregate.MAJORITY)
+    assert [step.score for step in row.steps] == [0.95, None, None]
+    assert (row.first_error, row.settled, row.unscored) == (-1, False, 2)
+    assert all(len(step.votes) == 2 and step.parse is ParseStatus.EMPTY for step in row.steps[1:])
+
+
+def test_votes_drawn_in_doubt_take_their_time():
+    solution = Solution(id="a", problem="p", steps=("s",))
+    chains = [ChainVotes((vote(each),), Usage(seconds=seconds)) for each, seconds in ((0.9, 1), (0.2, 3), (0.9, 2))]
+    assert combine_chains(solution, chains, "m", "s").usage.seconds == 3
+    assert combine_chains(solution, chains, "m", "s", side_by_side=1).usage.seconds == 6
+    assert combine_chains(solution, chains, "m", "s", side_by_side=2).usage.seconds == 5
+
+
+async def test_no_end_at_the_first_error_of_a_majority():
+    with pytest.raises(ConfigError, match="needs the mean over votes"):
+        AsyncVerifier(ScriptedModel([]), None, aggregate=Aggregate.MAJORITY, stop_at_first_error=True)
+    AsyncVerifier(ScriptedModel([]), None, style=ThinkPRM(), stop_at_first_error=True)
+
+
 def scored(*scores: float | None) -> list[StepVerification]:
     return [combine_votes(index, [vote]) for index, vote in enumerate(chain(*scores).steps)]
 
