@@ -80,11 +80,12 @@ $(VENV)/prometheus: | $(BIN)/python
 	  dpkg-deb -x prometheus_*.deb prometheus-new && rm prometheus_*.deb && mv prometheus-new prometheus || \
 	  echo "Prometheus could not be downloaded: its test is skipped, or fails in CI"
 
-## The torch build of this machine, for the image of the compose stack (docker-compose.yml).
+## The build of torch that pip finds here for the image of the compose stack (docker-compose.yml): Python 3.11, Linux.
 wheels: | $(BIN)/python
 	@mkdir -p wheels
 	@ls wheels/torch-$(subst torch==,,$(TORCH))*.whl >/dev/null 2>&1 || { rm -f wheels/torch-*.whl && \
-	  $(BIN)/pip download --quiet --disable-pip-version-check --no-deps -d wheels "$(TORCH)"; }
+	  $(BIN)/pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --implementation cp \
+	  --python-version 3.11 --platform manylinux_2_28_$(subst arm64,aarch64,$(shell uname -m)) -d wheels "$(TORCH)"; }
 
 clean:
 	rm -rf $(VENV) $(VLLM_VENV) demo-out artifacts site wheels/*.whl .mypy_cache .ruff_cache .pytest_cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import aclosing
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -52,6 +52,27 @@ async def gather_all(works: Iterable[Awaitable[Outcome]]) -> list[Outcome]:
             if isinstance(item, Coroutine):
                 item.close()  # one that was cancelled before it began would be complained about
     return [outcomes[index] for index in range(len(items))]
+
+
+async def to_the_end(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Clean up, all of it, also where that is cancelled again: a scope of anyio's does so at every await.
+
+    The first exception is raised when all has been tried.
+    """
+    work = asyncio.gather(*works, return_exceptions=True)
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError as error:
+            if work.cancelled():
+                raise
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    for outcome in work.result():
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 async def _apply(work: Callable[[Item], Awaitable[Outcome]], item: Item) -> Outcome:

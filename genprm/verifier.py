@@ -23,7 +23,7 @@ from genprm.open_chain import OpenChain
 from genprm.priority import PrioritySlots
 from genprm.records import MAX_STEPS, NO_ERROR, FailedRow, OutputRow, Solution, Verification
 from genprm.styles import GenPRM, Style
-from genprm.tasks import gather_all, map_unordered
+from genprm.tasks import gather_all, map_unordered, to_the_end
 from genprm.votes import SURE, VotePlan, is_sure, steps_in_doubt
 from genprm.watch import Watch
 from sandbox import Limits, Sandbox, SandboxError, SandboxUnavailableError
@@ -206,8 +206,7 @@ class AsyncVerifier:
         except (ModelError, SandboxError) as error:
             raise VerificationError(f"{type(error).__name__}: {error}") from error
         finally:
-            for chain in chains:
-                await chain.close()
+            await to_the_end(chain.close() for chain in chains)
 
     @asynccontextmanager
     async def _kernels_for(self, plan: VotePlan) -> AsyncIterator[None]:

@@ -85,6 +85,14 @@ def test_what_is_a_chats_own_is_no_part_of_the_problem(chat: str):
     assert (found.problem, found.steps) == ("What is 6+7?", ("It is 13.",))
 
 
+def test_a_system_turn_that_is_not_closed_takes_nothing_with_it():
+    opened = "<|im_start|>system\n"
+    prompt = f"{opened * 100_000}Be brief.\n<|im_start|>user\nWhat is 6+7?<|im_end|>\n<|im_start|>assistant\n"
+    [found] = as_solutions([prompt + "It is 13."], [prompt])
+    assert found is not None
+    assert found.problem == "Be brief.\nWhat is 6+7?"
+
+
 @pytest.mark.model
 def test_a_reward_in_a_real_run_of_grpo(verifier: Verifier, tiny: Path, tmp_path: Path):  # noqa: F811
     import trl

@@ -14,7 +14,8 @@ _SPECIAL = re.compile(
     r"|<start_of_turn>\w*\n?|<end_of_turn>|<bos>|<eos>|<｜[^<>｜\n]{1,40}｜>|\[/?INST\]"
 )
 _NOT_ASKED = re.compile(
-    r"(?s)<\|im_start\|>system\n.*?<\|im_end\|>|<\|start_header_id\|>system<\|end_header_id\|>.*?<\|eot_id\|>"
+    r"(?s)<\|im_start\|>system\n(?:(?!<\|im_start\|>).)*?<\|im_end\|>"
+    r"|<\|start_header_id\|>system<\|end_header_id\|>(?:(?!<\|start_header_id\|>).)*?<\|eot_id\|>"
     r"|<think>\s*\Z"
 )
 """What stands in a prompt and is no part of the problem: a system's turn, and where the response's thoughts begin."""

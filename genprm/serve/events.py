@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
+import anyio
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
@@ -83,7 +84,9 @@ class Stream:
                 yield event
         finally:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            # A client that leaves ends a scope of anyio's, which cancels at every await: also where it cleans up.
+            with anyio.CancelScope(shield=True):
+                await asyncio.gather(task, return_exceptions=True)
 
 
 def as_event(name: str, data: BaseModel) -> bytes:

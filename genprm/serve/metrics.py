@@ -40,8 +40,6 @@ class Metrics:
         if sandbox is not None:
             kernels = Gauge("genprm_kernels_busy", "Kernels in use.", registry=registry)
             kernels.set_function(lambda: sandbox.busy)
-            capacity = Gauge("genprm_kernels", "Kernels that there may be.", registry=registry)
-            capacity.set_function(lambda: sandbox.capacity)
         self._begin_with_zeros()
 
     def _begin_with_zeros(self) -> None:

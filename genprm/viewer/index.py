@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from genprm.errors import InputError
-from genprm.records import NO_ERROR, Verdict
+from genprm.records import NO_ERROR, StopReason, Verdict
 
 PAUSE = 0.0005
 """Seconds after every few rows, in which pages are made: they must not wait for the whole pass."""
@@ -53,6 +53,13 @@ class Facts(NamedTuple):
     """Whether its votes come to different verdicts on a step."""
     reasons: tuple[str, ...]
     """Why its rationales were rejected."""
+    occurrence: int = 0
+    """How many rows with the same id came before it."""
+
+    @property
+    def named(self) -> int | None:
+        """The first error that it tells of: the verifier's, or the label of what nobody has verified."""
+        return self.first_error if self.kind in (Kind.VERIFICATION, Kind.FAILED) else self.label
 
 
 class Filter(str, Enum):
@@ -69,8 +76,7 @@ class Filter(str, Enum):
 
     def lets(self, facts: Facts) -> bool:
         """Whether it lets a row through."""
-        said, label = facts.first_error, facts.label
-        named = said if facts.kind is Kind.VERIFICATION else label
+        said, label, named = facts.first_error, facts.label, facts.named
         return {
             Filter.ALL: True,
             Filter.ERROR: named is not None and named >= 0,
@@ -130,7 +136,9 @@ class RowIndex:
             _size(file)  # which says if it cannot be read
         self._news = threading.Condition()
         self.complete = False
-        self._by_id: dict[str, int] = {}
+        self._by_id: dict[tuple[str, int], int] = {}
+        """By id and occurrence."""
+        self._times: Counter[str] = Counter()
         threading.Thread(target=self._pass, name="index", daemon=True).start()
 
     def __len__(self) -> int:
@@ -152,12 +160,12 @@ class RowIndex:
             self._news.wait_for(lambda: self.complete or len(self.facts) >= rows, seconds)
 
     def missing(self, other: RowIndex) -> int:
-        """How many ids the other file has, and this one has not."""
-        return sum(id not in self._by_id for id in list(other._by_id))
+        """How many rows the other file has, and this one has not."""
+        return sum(key not in self._by_id for key in list(other._by_id))
 
-    def number_of(self, id: str) -> int | None:
-        """The row with an id."""
-        return self._by_id.get(id)
+    def same(self, facts: Facts) -> int | None:
+        """The row with the id of another file's; where that has several of them, the one in the same place."""
+        return self._by_id.get((facts.id, facts.occurrence))
 
     def raw(self, number: int) -> bytes:
         """A row's line."""
@@ -253,6 +261,7 @@ class RowIndex:
     def _forget(self) -> None:
         """Begin anew."""
         self._places, self._halves, self._marks, self._tails, self._by_id = [], {}, {}, {}, {}
+        self._times = Counter()
         self.facts, self.reasons = [], Counter()
         self._read, self.complete = 0, False
 
@@ -300,11 +309,14 @@ class RowIndex:
         else:
             before = self.facts[half]
             self.reasons.subtract(set(before.reasons))
-            if self._by_id.get(before.id) == half:
-                del self._by_id[before.id]
+            if self._by_id.get((before.id, before.occurrence)) == half:
+                del self._by_id[before.id, before.occurrence]
+                self._times[before.id] -= 1
             self._places[half], self.facts[half] = place, facts
         if facts.kind is not Kind.BROKEN:  # which has no id but its number
-            self._by_id.setdefault(facts.id, number)
+            facts = self.facts[number] = facts._replace(occurrence=self._times[facts.id])
+            self._times[facts.id] += 1
+            self._by_id.setdefault((facts.id, facts.occurrence), number)
         self.reasons.update(set(facts.reasons))
 
 
@@ -387,9 +399,11 @@ def _kind(row: dict[str, Any]) -> Kind:
 
 
 def _first_error(row: dict[str, Any]) -> int | None:
-    """What is named; None where a missing verdict leaves open whether there is one."""
+    """What is named; None where a missing verdict before it leaves it open."""
     named = _whole(row["first_error"])
-    return None if named == NO_ERROR and row.get("unscored") else named
+    before = row["steps"][: None if named in (None, NO_ERROR) else named]
+    known = all(step.get("score") is not None or step.get("stop_reason") == StopReason.GIVEN.value for step in before)
+    return named if known else None
 
 
 def _whole(value: Any) -> int | None:

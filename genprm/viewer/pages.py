@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from genprm.highlighting import code_styles, python
-from genprm.viewer.index import Filter, RowIndex
+from genprm.viewer.index import Facts, Filter, RowIndex
 from genprm.viewer.shown import ShownRow, color, shown_row
 
 LONGEST_CODE = 20_000
@@ -119,7 +119,7 @@ def rows_router(indexes: Sequence[RowIndex]) -> APIRouter:
             "rows.html", title=_names(indexes)[0], names=_names(indexes), index=index,
             other=indexes[1] if len(indexes) == 2 else None,
             rows=[_shown(index, number) for number in numbers],
-            others=[_other(indexes, index.facts[number].id) for number in numbers],
+            others=[_other(indexes, index.facts[number]) for number in numbers],
             found=found, page=page, pages=max(1, -(-found // PAGE)), at=at, wanted=wanted, reason=reason, text=text,
             filters=list(Filter), here=at(page), complete=_complete(indexes),
             missing=index.missing(indexes[1]) if len(indexes) == 2 else 0,
@@ -148,7 +148,7 @@ def rows_router(indexes: Sequence[RowIndex]) -> APIRouter:
         return _page(
             "row.html", title=f"{index.facts[number].id}, {index.path.name}", names=_names(indexes), index=index,
             row=_shown(index, number), before=before, after=after, here=_query(wanted, reason, text, page),
-            other=_other(indexes, index.facts[number].id), other_index=indexes[1] if len(indexes) == 2 else None,
+            other=_other(indexes, index.facts[number]), other_index=indexes[1] if len(indexes) == 2 else None,
         )  # fmt: skip
 
     @router.get("/progress")
@@ -177,8 +177,8 @@ def differing(index: RowIndex, other: RowIndex) -> list[int]:
 
     def rank(number: int) -> int:
         facts = index.facts[number]
-        there = other.number_of(facts.id)
-        return 2 if there is None else int(other.facts[there].first_error == facts.first_error)
+        there = other.same(facts)
+        return 2 if there is None else int(other.facts[there].named == facts.named)
 
     return sorted(range(len(index)), key=rank)
 
@@ -211,8 +211,8 @@ def _shown(index: RowIndex, number: int) -> ShownRow:
     return shown_row(number, index.row(number), index.facts[number])
 
 
-def _other(indexes: Sequence[RowIndex], id: str) -> ShownRow | None:
-    if len(indexes) < 2 or (number := indexes[1].number_of(id)) is None:
+def _other(indexes: Sequence[RowIndex], facts: Facts) -> ShownRow | None:
+    if len(indexes) < 2 or (number := indexes[1].same(facts)) is None:
         return None
     return _shown(indexes[1], number)
 

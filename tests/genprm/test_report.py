@@ -80,6 +80,15 @@ def test_everything_is_there_and_nothing_is_alive():
         assert words in page
 
 
+def test_an_error_behind_a_step_without_a_verdict_is_not_called_the_first():
+    said = ({"score": None, "parse": "empty"}, {"score": 0.1})
+    votes = tuple(StepVote.model_validate(JUDGED | each) for each in said)
+    solution = Solution(id="i", problem="p", steps=("a", "b"))
+    page = render_report([combine_chains(solution, [ChainVotes(votes, Usage())], "m", "genprm")], "t")
+    assert "no verdict on every step" in page
+    assert "first error: step 1" not in page
+
+
 def test_what_is_said_of_the_whole_solution_is_there():
     said = Segment(kind=SegmentKind.ANALYSIS, text="A critique of all of it.")
     vote = StepVote(score=0.9, segments=(), stop_reason=StopReason.JUDGED, parse=ParseStatus.OK)

@@ -6,9 +6,10 @@ import asyncio
 import gc
 import warnings
 
+import anyio
 import pytest
 
-from genprm.tasks import gather_all, map_unordered
+from genprm.tasks import gather_all, map_unordered, to_the_end
 
 
 async def slow(value: int) -> int:
@@ -58,3 +59,24 @@ async def test_what_is_cancelled_before_it_began_is_not_complained_about():
             with pytest.raises(asyncio.CancelledError):
                 await task
         gc.collect()
+
+
+async def test_what_is_cancelled_again_and_again_cleans_up_all_the_same():
+    ended: list[int] = []
+
+    async def end(value: int) -> None:
+        await slow(value)
+        ended.append(value)
+        if value == 1:
+            raise ValueError("bad")
+
+    with anyio.move_on_after(0) as scope:  # which cancels at every await
+        try:
+            await asyncio.sleep(1)
+        finally:
+            await to_the_end(end(value) for value in (1, 2, 3))
+    assert scope.cancelled_caught
+    assert ended == [1, 2, 3]
+    with pytest.raises(ValueError, match="bad"):
+        await to_the_end(end(value) for value in (1, 2))
+    await to_the_end(())

@@ -413,10 +413,10 @@ async def test_past_the_deadline(serve: Serve, what: str):
 @pytest.mark.parametrize("what", ["slow code", "slow model"])
 async def test_a_client_that_leaves_stops_model_and_kernel(serve: Serve, what: str, stream: bool):
     async with serve() as served:
-        row = {**ROW, "steps": [what], "stream": stream}
+        row = {**ROW, "steps": ["one", what], "votes": 4, "stream": stream}
         with pytest.raises(httpx.ReadTimeout):
-            async with served.client.stream("POST", "/v1/verify", json=row, timeout=1) as answer:
-                await served.until("genprm_rows_in_flight", 1)
+            async with served.client.stream("POST", "/v1/verify", json=row, timeout=2) as answer:
+                await served.until("genprm_kernels_busy", 4)
                 await answer.aread()
         await served.until("genprm_rows_in_flight", 0)
         await served.until("genprm_kernels_busy", 0)

@@ -199,6 +199,27 @@ def test_from_row_to_row_of_two_files(tmp_path: Path):
     assert re.findall(r'rel="(?:prev|next)" href="/rows/(\d)"', page) == ["1", "0"]
 
 
+def test_two_runs_that_label_differ_in_labels(tmp_path: Path):
+    def labelled(label: int) -> dict[str, Any]:
+        steps = {"solution": ["one", "two"], "steps": ["one", "two"], "step_labels": [1, 0], "values": [1.0, 0.0]}
+        return {"schema_version": 1, "id": f"i{label}"[:1], "problem": "p", "label": label} | steps
+
+    one, other = (write(tmp_path / f"{label}.jsonl", verification("a"), labelled(label)) for label in (1, -1))
+    client = viewer(one, other)
+    until(lambda: client.get("/progress").json()["complete"])
+    page = client.get("/").text
+    assert re.findall(r'class="row" href="/rows/(\d)"', page) == ["1", "0"]
+    assert page.count('class="differs"') == 1
+    assert client.get("/rows/1").text.count("label: ") == 2
+
+
+def test_rows_of_one_id_are_compared_in_their_order(tmp_path: Path):
+    one, other = (write(tmp_path / name, verification("a"), verification("a", 1)) for name in ("1.jsonl", "2.jsonl"))
+    client = viewer(one, other)
+    until(lambda: client.get("/progress").json()["complete"])
+    assert 'class="differs"' not in client.get("/").text
+
+
 def test_rows_of_the_other_file_that_are_not_read_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     many = write(tmp_path / "many.jsonl", *(verification(str(n)) for n in range(1000)))
     few = write(tmp_path / "few.jsonl", verification("999"))
@@ -255,6 +276,9 @@ def test_a_line_that_is_not_whole_yet_has_no_id(tmp_path: Path):
 
 
 def test_a_row_whose_verdicts_are_open_is_not_found_by_its_label(tmp_path: Path):
-    open_row = verification("u", -1, 1, unscored=1)
-    client = viewer(write(tmp_path / "rows.jsonl", open_row))
-    assert "No row is like that" in client.get("/?show=error").text
+    open_row = verification("u", 1, 1, unscored=1)
+    open_row["steps"][0] |= {"score": None, "verdict": None}
+    failed = {"schema_version": 1, "id": "f", "problem": "p", "solution": ["s"], "label": 1, "error": "no"}
+    client = viewer(write(tmp_path / "rows.jsonl", open_row, failed))
+    for wanted in ("error", "no-error", "wrong"):
+        assert "No row is like that" in client.get(f"/?show={wanted}").text

@@ -121,7 +121,9 @@ class Result {
 
   result(row) {
     for (const step of row.steps) this.judge(step.index, step.score, step.verdict ?? "unscored");
-    const said = row.first_error < 0 ? (row.unscored ? "no verdict on every step" : "no error found") : `first error: step ${row.first_error}`;
+    const before = row.first_error < 0 ? row.steps : row.steps.slice(0, row.first_error);
+    const settled = before.every((step) => step.score !== null || step.stop_reason === "given");
+    const said = !settled ? "no verdict on every step" : row.first_error < 0 ? "no error found" : `first error: step ${row.first_error}`;
     field("status").textContent = `${said} · ${row.usage.completion_tokens} tokens, ${row.usage.code_runs} code runs, ${row.usage.seconds.toFixed(1)} s`;
     if (row.first_error >= 0) this.steps[row.first_error].dot.classList.add("first");
   }
