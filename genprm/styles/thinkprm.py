@@ -31,6 +31,11 @@ _BEHIND = (
 )
 HEADING = re.compile(r"^[ \t>*#]*Step[ \t]+(\d{1,4})[ \t]*[*]*[:.][*]*", re.MULTILINE | re.IGNORECASE)
 VERDICT = re.compile(r"\\boxed\{\s*(?:\\text\{\s*)?(correct|incorrect)\s*\}?\s*\}", re.IGNORECASE)
+_ON_ALL = re.compile(
+    r"(?i)(?:\boverall\b|\bin (?:conclusion|summary)\b"
+    r"|\b(?:the|this) (?:(?:whole|entire|full|given|proposed) )?solution (?:as a whole )?is\b)[^.\n]*\Z"
+)
+"""A sentence that ends in a verdict on the solution, not on a step."""
 _BOXED = re.compile(r"\\boxed\{")
 _CORRECT = {"correct": True, "incorrect": False}
 
@@ -97,8 +102,9 @@ def read_chain(text: str, steps: int, stop_reason: StopReason) -> list[StepVote]
     """The verdict of each of ``steps`` steps, in a chain however it is laid out.
 
     A step's section begins with its number; without any such heading, the verdicts are the steps' in their order. Of
-    several sections on one step, or several verdicts in one section, the last counts: the model thought again. Steps
-    behind the first wrong one need no verdict. Boxed numbers are mathematics, no verdicts.
+    several sections on one step, or several verdicts in one section, the last counts: the model thought again; but not
+    one on the solution as a whole. Steps behind the first wrong one need no verdict. Boxed numbers are mathematics, no
+    verdicts.
     """
     sections = _sections(text)
     votes: list[StepVote] = []
@@ -145,7 +151,9 @@ def _sections(text: str) -> dict[int, list[_Section]]:
     ends = [heading.start() for heading in headings[1:]] + [len(text)]
     for heading, end in zip(headings, ends, strict=True):
         body = text[heading.end() : end]
-        verdicts = VERDICT.findall(body)
-        correct = _CORRECT[verdicts[-1].lower()] if verdicts else None
+        verdicts = list(VERDICT.finditer(body))
+        while len(verdicts) > 1 and _ON_ALL.search(body, verdicts[-2].end(), verdicts[-1].start()):
+            verdicts.pop()
+        correct = _CORRECT[verdicts[-1][1].lower()] if verdicts else None
         sections.setdefault(int(heading[1]), []).append(_Section(body.strip(), correct))
     return sections

@@ -132,6 +132,20 @@ def test_chains_of_every_shape(text: str, expected: list[str]):
     assert [vote.parse.value for vote in read_chain(text, 2, StopReason.JUDGED)] == expected
 
 
+@pytest.mark.parametrize(
+    ("last", "score"),
+    [
+        ("it holds. \\boxed{correct}\n\nOverall, the reasoning is \\boxed{incorrect}", 1.0),
+        ("it holds. \\boxed{correct} So the solution is \\boxed{incorrect}.", 1.0),
+        ("it holds. \\boxed{correct} Wait. The solution is odd. It is \\boxed{incorrect}", 0.0),
+        ("Therefore the solution is \\boxed{incorrect}", 0.0),
+    ],
+)
+def test_a_verdict_on_the_solution_is_none_on_its_last_step(last: str, score: float):
+    votes = read_chain(f"Step 1: \\boxed{{correct}}\nStep 2: {last}", 2, StopReason.JUDGED)
+    assert [vote.score for vote in votes] == [1.0, score]
+
+
 def test_a_number_of_thousands_of_digits():
     """A model that repeats itself; Python refuses to read such a number."""
     text = "Step " + "1" * 5000 + ": \\boxed{correct}\nStep 1: \\boxed{correct}"
