@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from sandbox.docker_launcher import SHARING
 from sandbox.errors import SandboxError, SessionClosedError
 from sandbox.result import RunStatus
 from sandbox.sandbox import Sandbox
@@ -169,7 +170,7 @@ async def check_isolation(sandbox: Sandbox) -> list[Finding]:
 
 def _kernel_wall(sandbox: Sandbox, seen: dict[str, Any]) -> Finding:
     """What stands between the guest's system calls and the host's Linux kernel."""
-    if sandbox.runtime in (None, "runc"):
+    if sandbox.runtime in (None, *SHARING):
         return Finding("container's seccomp profile", seen["profile"], "")
     host = " ".join(os.uname()[2:4])
     return Finding(f"a kernel of its own ({sandbox.runtime})", seen["kernel"] != host, seen["kernel"])

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandbox.attach import Link, attach
+from sandbox.daemon import in_daemon_thread
 from sandbox.errors import SandboxUnavailableError
 from sandbox.guest.disk import SHARE
 from sandbox.host import FolderHost, Host
@@ -136,12 +137,12 @@ class DockerLauncher(Launcher):
         self._shares_sockets = False
 
     async def launch(self) -> list[Host]:
-        client = await asyncio.to_thread(connect_engine)
+        client = await in_daemon_thread(connect_engine)
         folder: Path | None = None
         containers: list[Container] = []
         try:
             if not self._checked:
-                await _calling(self._check, client)
+                await in_daemon_thread(explained, self._check, client)
                 self._checked = True
             folder = make_directory() if self._shares_sockets else None
             # Where we are cancelled while the engine is at it, the thread goes on, and tells what it has made.
@@ -212,14 +213,14 @@ class DockerLauncher(Launcher):
             arguments.append("--stdio")
             options["tmpfs"]["/ipc"] = "size=1m,nr_inodes=8192,mode=0700,noexec,nosuid,nodev"
             options["stdin_open"] = True
-        container = _explained(
+        container = explained(
             client.containers.create,
             self._image or image_tag(), arguments, auto_remove=True, labels={LABEL: identity()}, **options,
         )  # fmt: skip
         made.append(container)
 
 
-def _explained(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+def explained(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """Call into docker-py; its failures are the sandbox's, in one line."""
     from docker.errors import DockerException
 
@@ -230,7 +231,7 @@ def _explained(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any
 
 
 async def _calling(call: Callable[..., Any], *arguments: Any) -> Any:
-    return await asyncio.to_thread(_explained, call, *arguments)
+    return await asyncio.to_thread(explained, call, *arguments)
 
 
 def _how_it_ended(container: Container) -> str | None:

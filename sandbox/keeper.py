@@ -119,25 +119,31 @@ async def keep(backend: str, limits: Limits, options: dict[str, Any]) -> int:
 
     loop.add_signal_handler(signal.SIGTERM, end, 0)
     await loop.connect_read_pipe(lambda: ClientsLife(lambda: end(0)), sys.stdin)
+    sandbox = Sandbox(backend, limits, sessions=1, ready=0, **options)
     folder = make_directory()
     try:
-        async with Sandbox(backend, limits, sessions=1, ready=0, **options) as sandbox:
-            server, name, key = await sandbox.spawn()
-            server.on_exit(name, lambda event: end(1 if event is None else event["code"] or 128 + event["signal"]))
-            interrupts: set[asyncio.Task[Any]] = set()
+        server, name, key = await sandbox.spawn()
+        server.on_exit(name, lambda event: end(1 if event is None else _status(event)))
+        interrupts: set[asyncio.Task[Any]] = set()
 
-            def interrupt() -> None:
-                task = asyncio.create_task(server.request("interrupt", kernel=name))
-                interrupts.add(task)
-                task.add_done_callback(interrupts.discard)
+        def interrupt() -> None:
+            task = asyncio.create_task(server.request("interrupt", kernel=name))
+            interrupts.add(task)
+            task.add_done_callback(interrupts.discard)
 
-            loop.add_signal_handler(signal.SIGINT, interrupt)
-            for port in PORTS.values():
-                await loop.create_unix_server(_carrier(server.host, f"{name}-{port}"), str(folder / f"k-{port}"))
-            _say({"transport": "ipc", "ip": str(folder / "k"), "key": key} | {f"{c}_port": p for c, p in PORTS.items()})
-            return await ended
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+        for port in PORTS.values():
+            await loop.create_unix_server(_carrier(server.host, f"{name}-{port}"), str(folder / f"k-{port}"))
+        _say({"transport": "ipc", "ip": str(folder / "k"), "key": key} | {f"{c}_port": p for c, p in PORTS.items()})
+        return await ended
     finally:
+        await sandbox.close()
         remove_directory(folder)
+
+
+def _status(event: dict[str, Any]) -> int:
+    """A kernel's exit status, as a shell shows it."""
+    return int(128 + event["signal"] if event["signal"] else event["code"])
 
 
 def _say(message: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ class Limits(BaseModel):
     memory_mib: int = Field(default=512, ge=32)
     """Memory of one kernel and its children, beyond what it shares with the kernel server, MiB."""
     processes: int = Field(default=32, ge=8)
-    """Processes and threads of one kernel; five are the kernel's own."""
+    """Processes and threads of one kernel; two are the kernel's own."""
     file_mib: int = Field(default=16, ge=1)
     """The largest file a kernel may write, MiB."""
     disk_mib: int = Field(default=32, ge=1)

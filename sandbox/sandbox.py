@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from sandbox.errors import SandboxError, SandboxLostError, SandboxUnavailableError
 from sandbox.host import Host
@@ -76,7 +76,8 @@ class Sandbox:
         self._slots = asyncio.Semaphore(sessions)
         self._busy = 0
         self._servers: list[KernelServer] = []
-        self._starting = asyncio.Lock()
+        self._looking: asyncio.Task[list[KernelServer]] | None = None
+        """For servers; all who need one wait for the same look, and hear the same if there is none."""
         # An engine that is asked for many containers at once takes longer for each of them.
         self._launching = asyncio.Semaphore(max(2, os.cpu_count() or 1))
         self._closed = False
@@ -142,9 +143,10 @@ class Sandbox:
         if not self._closed:
             self._closed = True
             self._slots.release()  # the first who waits hands it on
-        if self._filling:
-            self._filling.cancel()
-            await asyncio.gather(self._filling, return_exceptions=True)
+        for task in (self._filling, self._looking):
+            if task:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         servers, self._servers = self._servers, []
         await asyncio.gather(*(server.close() for server in servers))
         while self._ready:
@@ -280,14 +282,26 @@ class Sandbox:
         return min(await self._living_servers(), key=lambda each: each.kernels)
 
     async def _living_servers(self) -> list[KernelServer]:
-        async with self._starting:
-            for server in [each for each in self._servers if each.lost]:
-                self._servers.remove(server)
-                await server.close()
-            if self._servers:
-                further = self._launcher.further(server.name for server in self._servers)
-                self._servers += await self._connect_all(further, deadline=FURTHER_DEADLINE)
-            return [server for server in self._servers if not server.silent] or await self._launch()
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look(), name="kernel servers")
+            self._looking.add_done_callback(_heard)
+        looking = self._looking
+        try:
+            return await asyncio.shield(looking)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if looking.cancelled() and task is not None and not task.cancelling():
+                self._check_open()  # it was not us that were cancelled
+            raise
+
+    async def _look(self) -> list[KernelServer]:
+        for server in [each for each in self._servers if each.lost]:
+            self._servers.remove(server)
+            await server.close()
+        if self._servers:
+            further = self._launcher.further(server.name for server in self._servers)
+            self._servers += await self._connect_all(further, deadline=FURTHER_DEADLINE)
+        return [server for server in self._servers if not server.silent] or await self._launch()
 
     async def _launch(self) -> list[KernelServer]:
         """Launch servers, connect to them, and count them among ours."""
@@ -323,3 +337,9 @@ class Sandbox:
     def _check_open(self) -> None:
         if self._closed:
             raise SandboxUnavailableError("the sandbox is closed")
+
+
+def _heard(task: asyncio.Task[Any]) -> None:
+    """Look at how a task ended, which nobody may be waiting for any more."""
+    if not task.cancelled():
+        task.exception()

@@ -93,12 +93,14 @@ class KernelServer(asyncio.Protocol):
                 self._transport.write(json.dumps({"id": number, "op": op, **fields}).encode() + b"\n")
                 answer = await reply
         except asyncio.CancelledError:
-            if reply.done() and not reply.cancelled():
+            if reply.done() and not reply.cancelled() and reply.exception() is None:
                 self._never_taken(reply.result())
             raise
         except TimeoutError as error:
-            self.silent = True
-            raise SandboxTimeoutError(f"kernel server {self.name}: no answer to {op!r} in {deadline} s") from error
+            if not reply.done() or reply.cancelled():
+                self.silent = True
+                raise SandboxTimeoutError(f"kernel server {self.name}: no answer to {op!r} in {deadline} s") from error
+            answer = reply.result()  # it came while our process stood still
         finally:
             self._replies.pop(number, None)
         if answer["ok"]:

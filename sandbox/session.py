@@ -101,7 +101,7 @@ class Session:
     def lost(self) -> bool:
         """Whether the sandbox has lost its kernel, for no fault of the guest's."""
         reason = None if self._exit is None else self._exit.get("reason")
-        return self._ended.is_set() and (self._exit is None or reason in NOT_THE_GUESTS) and not self._broken
+        return self._ended.is_set() and (reason in NOT_THE_GUESTS or (self._exit is None and not self._broken))
 
     async def open(self) -> None:
         """Connect to the kernel's channels.
@@ -234,12 +234,10 @@ class Session:
         """Wait until the cell is over; False if time is up first."""
         if self._ended.is_set():
             cell.over.set()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await cell.over.wait()
-        except TimeoutError:
-            return False
-        return True
+        return cell.over.is_set()  # also where its end was heard too late because nothing was: our process stood still
 
     async def _interrupt(self, cell: Cell) -> None:
         """Interrupt a cell once it has begun: a kernel that has not come to it yet would not hear."""
@@ -256,11 +254,11 @@ class Session:
                 return
         # The answer comes when everything the guest has left is gone, which may take it long; its end, at once.
         self._killing = asyncio.create_task(self._kill(), name=f"kill {self.name}")
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(WELCOME_DEADLINE):
                 await self._ended.wait()
-        except TimeoutError as error:
-            raise SandboxTimeoutError(f"kernel {self.name} was not ended in {WELCOME_DEADLINE} s") from error
+        if not self._ended.is_set():
+            raise SandboxTimeoutError(f"kernel {self.name} was not ended in {WELCOME_DEADLINE} s")
 
     def _how_it_died(self) -> tuple[RunStatus, RunError]:
         event = self._exit or {}

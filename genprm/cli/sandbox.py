@@ -29,14 +29,12 @@ def build() -> None:
     """Build the image that containers are made from."""
 
     async def work() -> None:
-        import asyncio
-
-        from sandbox.docker_launcher import connect_engine
+        from sandbox.daemon import in_daemon_thread
+        from sandbox.docker_launcher import connect_engine, explained
         from sandbox.image import build_image
 
-        client = connect_engine()
-        tag = await asyncio.to_thread(build_image, client, print)
-        print(tag)
+        client = await in_daemon_thread(connect_engine)
+        print(await in_daemon_thread(explained, build_image, client, print))
 
     shared.run(work())
 

@@ -29,6 +29,8 @@ ADOPTION_DEADLINE = 5.0
 """Seconds within which the kernel server must have become a branch's parent."""
 ENDING = 0.5
 """Seconds for which the system may still show a thread that Python has joined: the one that sent a cell's text, say."""
+REASON = 1000
+"""Most characters of what is said of a failure, which must fit a message of the tether."""
 HARMLESS = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
 
 
@@ -102,7 +104,7 @@ def make_branch(channels: Channels) -> Branch | None:
             raise Obstacle("no process left for another kernel")
         answer: dict[str, Any] = {"forked": True}
     except (Obstacle, OSError, MemoryError, RecursionError) as error:
-        answer = {"refused": str(error) or type(error).__name__}
+        answer = {"refused": (str(error) or type(error).__name__)[:REASON]}
     for number in descriptors:
         os.close(number)
     tether.send(channels.tether, answer)
@@ -146,7 +148,7 @@ def _become(
         tether.send(own, {"ready": os.getpid()})
     except BaseException:  # noqa: BLE001 - the one place that can still tell the server why
         try:
-            tether.send(own, {"failed": traceback.format_exc()[-2000:]})
+            tether.send(own, {"failed": traceback.format_exc()[-REASON:]})
         finally:
             os._exit(1)
     return branch

@@ -77,6 +77,7 @@ class Kernel:
         """Answer requests, one at a time, in the calling thread (which must be the main one)."""
         sys.modules["__main__"] = self._main
         signal.signal(signal.SIGINT, self._on_interrupt)
+        os.register_at_fork(after_in_child=self._mute)
         self._install_streams()
         self._publish("status", {"execution_state": "starting"}, {})
         while self._running:
@@ -96,10 +97,17 @@ class Kernel:
     def _become(self, branch: Branch) -> None:
         """Go on as another kernel, in a process forked from this one."""
         self._channels, self._wire, self._pid = branch.channels, Wire(branch.key, "guest"), os.getpid()
+        self._renew_streams(muted=False)
+        self._publish("status", {"execution_state": "starting"}, {})
+
+    def _mute(self) -> None:
+        """In a process that the guest's code has forked, which says nothing for the kernel."""
+        self._renew_streams(muted=True)
+
+    def _renew_streams(self, *, muted: bool) -> None:
         self._lock = threading.RLock()
         for stream in self._streams:
-            stream.renew(self._lock)
-        self._publish("status", {"execution_state": "starting"}, {})
+            stream.renew(self._lock, muted=muted)
 
     def _serve_message(self, peer: Peer, frames: list[bytes]) -> None:
         if peer.channel == "iopub":
@@ -153,6 +161,8 @@ class Kernel:
             self._publish("status", {"execution_state": "idle"})
 
     def _publish(self, kind: str, content: Message, parent: Message | None = None) -> None:
+        if os.getpid() != self._pid:
+            return
         with self._lock:
             in_main = threading.get_ident() == self._thread
             self._sending = in_main
@@ -169,8 +179,7 @@ class Kernel:
             raise KeyboardInterrupt
 
     def _publish_stream(self, name: str, text: str) -> None:
-        if os.getpid() == self._pid:
-            self._publish("stream", {"name": name, "text": text})
+        self._publish("stream", {"name": name, "text": text})
 
     def _install_streams(self) -> None:
         sys.stdout, sys.stderr = self._streams

@@ -69,13 +69,13 @@ class Relay:
 
     def _open(self, number: int, name: str) -> None:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.setblocking(False)  # a kernel that takes no connections must not keep the others waiting
         try:
             connection.connect(os.path.join(self._folder, name))
         except OSError:
             connection.close()
             self._send(mux.frame(number, mux.CLOSE))
             return
-        connection.setblocking(False)
         self._streams[number] = Stream(connection)
         self._selector.register(connection, selectors.EVENT_READ, number)
 

@@ -95,6 +95,7 @@ class GuestStream(io.TextIOBase):
         self._lock = lock
         self._send = send
         self._active = False
+        self._muted = False
         self._pending: list[str] = []
         self._wake = threading.Condition()
         self._sent_at = 0.0
@@ -135,13 +136,20 @@ class GuestStream(io.TextIOBase):
                 self._wake.notify()
             _join(flusher)
 
-    def renew(self, lock: threading.RLock) -> None:
-        """In a process forked between two cells: no lock of the old one is held, and no thread is left."""
-        self._lock, self._wake, self._flusher = lock, threading.Condition(), None
+    def renew(self, lock: threading.RLock, *, muted: bool = False) -> None:
+        """In a forked process, which may have been born with a lock that a thread held which it has not.
+
+        Args:
+            lock: a new one.
+            muted: what is written there is for nobody, and costs nothing.
+        """
+        self._lock, self._wake, self._flusher, self._muted = lock, threading.Condition(), None, muted
 
     def write(self, text: str) -> int:
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        if self._muted:
+            return len(text)
         with self._lock:
             kept = self._budget.take(text)
             if kept:

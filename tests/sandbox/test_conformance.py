@@ -306,3 +306,48 @@ async def test_lone_surrogates_count_as_they_are_spelled_out(sandbox: Sandbox):
 async def test_bytes_and_settings_of_standard_output(sandbox: Sandbox):
     code = "import sys\nsys.stdout.reconfigure(line_buffering=True)\nsys.stdout.buffer.write(b'a\\xff')\nprint('b')"
     assert (await run(sandbox, code)).stdout == "a\\xffb\n"
+
+
+WRITING_WHILE_FORKED = """
+import os, sys, threading
+held, done = threading.Event(), threading.Event()
+def hold():
+    with sys.stdout._lock:
+        held.set()
+        done.wait()
+holder = threading.Thread(target=hold)
+holder.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    for _ in range(10):
+        print("x" * 100_000)
+    os._exit(7)
+_, status = os.waitpid(child, 0)
+done.set()
+holder.join()
+print(os.waitstatus_to_exitcode(status))
+"""
+
+
+async def test_a_process_that_the_code_forks_can_print_for_nobody(sandbox: Sandbox):
+    """Not even a lock that another thread held when it was born keeps it, nor how much it prints."""
+    result = await run(sandbox, WRITING_WHILE_FORKED, timeout=20)
+    assert (result.status, result.stdout) == (RunStatus.OK, "7\n")
+
+
+async def test_a_process_that_the_code_forks_has_no_value(sandbox: Sandbox):
+    async with await sandbox.session() as session:
+        for _ in range(5):
+            result = await session.run("import os\nos.fork()", 20)
+            assert result.result is not None
+            assert int(result.result) > 0
+
+
+async def test_a_host_that_stood_still_hears_of_the_end_all_the_same(sandbox: Sandbox):
+    async with await sandbox.session() as session:
+        running = asyncio.create_task(session.run("import time\ntime.sleep(0.2)\n6 * 7", 1))
+        await asyncio.sleep(0.1)
+        time.sleep(2)  # the whole process, as where it is stopped or swapped out
+        result = await running
+        assert (result.status, result.result) == (RunStatus.OK, "42")

@@ -130,6 +130,7 @@ async def test_many_at_once(sandbox: Sandbox):
     [
         ("import threading as t\nt.Thread(target=t.Event().wait, name='busy').start()", "threads (busy)"),
         ("f = open('a', 'w')", "open file"),
+        ("f = [open('\\U0001f40d' * 60 + str(n), 'w') for n in range(200)]", "open file"),
         ("import socket\na, b = socket.socketpair()", "open socket"),
         ("import os\nr, w = os.pipe()", "open pipe"),
         ("import subprocess\np = subprocess.Popen(['sleep', '60'])", "child processes"),

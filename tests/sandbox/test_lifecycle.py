@@ -13,12 +13,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -32,12 +34,15 @@ from sandbox import (
     Session,
     SessionClosedError,
 )
+from sandbox.daemon import in_daemon_thread
 from sandbox.docker_launcher import LABEL, connect_engine, reap
 from sandbox.guest.channels import PORTS
 from sandbox.guest.starting import announce_to_starter
+from sandbox.host import FolderHost
 from sandbox.image import VERSION_LABEL, image_tag
 from sandbox.launch import start_server
 from sandbox.owner import OWNER_FILE, identity, is_gone, make_directory, reap_directories
+from sandbox.server import KernelServer
 from tests.conftest import LIMITS
 
 pytestmark = pytest.mark.xdist_group("lifecycle")
@@ -692,3 +697,59 @@ async def test_a_server_that_hangs_is_asked_once(
                         outcomes.append("hung")
             assert outcomes.count("hung") == 1
             assert outcomes.count("42") == 3
+
+
+async def test_all_who_wait_for_a_server_are_told_at_once_that_there_is_none(monkeypatch: pytest.MonkeyPatch):
+    looks = 0
+
+    async def launch() -> list[Any]:
+        nonlocal looks
+        looks += 1
+        await asyncio.sleep(0.2)
+        raise SandboxUnavailableError("none")
+
+    sandbox = Sandbox("local", LIMITS, ready=0)
+    monkeypatch.setattr(sandbox._launcher, "launch", launch)
+    told = await asyncio.gather(*(sandbox.session() for _ in range(8)), return_exceptions=True)
+    assert [str(error) for error in told] == ["none"] * 8
+    assert looks == 1
+    with pytest.raises(SandboxUnavailableError, match="none"):
+        await sandbox.session()
+    waiting = asyncio.create_task(sandbox.session())
+    await asyncio.sleep(0.1)
+    await sandbox.close()
+    with pytest.raises(SandboxUnavailableError, match="is closed"):
+        await waiting
+
+
+async def test_a_cancellation_is_one_where_the_server_is_lost_at_the_same_moment():
+    server = KernelServer(FolderHost(Path("/nowhere")))
+    server._transport = mock.Mock()
+    asked = asyncio.create_task(server.request("hello"))
+    await asyncio.sleep(0)
+    server.connection_lost(None)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+
+
+async def test_a_kernel_that_is_killed_for_its_neighbours_is_lost_however_late_that_is_known():
+    async with Sandbox("local", LIMITS, ready=0) as sandbox, await sandbox.session() as session:
+        session._broken = "it closed its sockets"
+        session._on_exit({"event": "exit", "reason": "container memory", "signal": 9, "code": 0})
+        assert session.lost
+
+
+def test_a_call_that_hangs_keeps_nobody_who_is_cancelled():
+    gate = threading.Event()
+
+    async def hang() -> None:
+        async with asyncio.timeout(0.1):
+            await in_daemon_thread(gate.wait)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(hang())
+    gate.set()
+    assert asyncio.run(in_daemon_thread(gate.wait)) is True
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(in_daemon_thread(lambda: 1 / 0))

@@ -15,6 +15,9 @@ import pytest
 from jupyter_client.manager import KernelManager, start_new_kernel
 from nbclient import NotebookClient
 
+from sandbox.docker_launcher import LABEL, connect_engine
+from sandbox.keeper import _status
+from sandbox.limits import Limits
 from sandbox.provisioner import install_kernelspec
 
 pytestmark = pytest.mark.xdist_group("keepers")  # one after the other: they count what keepers there are
@@ -107,6 +110,25 @@ def test_a_kernel_that_dies_is_seen_to_be_dead(kernel_name: str):
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
+
+
+def test_a_kernel_that_ends_well_has_no_status_of_a_signal():
+    assert [_status({"code": code, "signal": number}) for code, number in ((0, 0), (3, 0), (0, 9))] == [0, 3, 137]
+
+
+@pytest.mark.docker
+async def test_a_container_for_a_kernel_is_one_container():
+    options = {"backend": "docker", "isolation": "kernel", "limits": Limits().model_dump(mode="json")}
+    command = [sys.executable, "-m", "sandbox.keeper", json.dumps(options)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as keeper:
+        assert keeper.stdin is not None
+        assert keeper.stdout is not None
+        assert "key" in json.loads(keeper.stdout.readline())
+        client = connect_engine()
+        labels = [each.labels[LABEL] for each in client.containers.list(filters={"label": LABEL})]
+        client.close()
+        assert sum(label.split(":")[3] == str(keeper.pid) for label in labels) == 1
+        keeper.stdin.close()
 
 
 def test_a_kernel_that_cannot_be_had_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
