@@ -22,7 +22,7 @@ class Budget(BaseModel):
     """Tokens the model may write for the whole solution; past them every judgement that is left is forced."""
     runs: int = Field(default=3, ge=0)
     """Code runs per step, before the judgement is forced."""
-    run_seconds: float = Field(default=5.0, gt=0)
+    run_seconds: float = Field(default=5.0, gt=0, le=3600)
     """Wall time of one code run."""
     output_chars: int = Field(default=4000, ge=100)
     """Characters of a run's output that the model is shown; the middle of a longer one is cut out."""

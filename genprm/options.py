@@ -21,7 +21,7 @@ from genprm.models.files import files_mark
 from genprm.styles import STYLES, Direct, Discriminative, GenPRM, History, Judge, PRMFormat, Style, ThinkPRM
 from genprm.styles.examples import worked_example
 from genprm.styles.execution import OutputFormat
-from genprm.styles.known import prm_format, style_warning
+from genprm.styles.known import adapter_style, prm_format, style_warning
 from genprm.styles.thinkprm import MAX_ROUNDS
 from genprm.verifier import AsyncVerifier
 from genprm.votes import SURE, VotePlan
@@ -81,6 +81,11 @@ class ModelOptions(BaseModel):
         Raises:
             ConfigError: they do.
         """
+        for name in ("model", "adapter", "base_url", "tokenizer"):
+            if getattr(self, name) == "":
+                raise ConfigError(
+                    f"the option for the {name.replace('_', ' ')} is empty: a shell variable may be unset"
+                )
         if self.source is Backend.OPENAI and not self.base_url:
             raise ConfigError("--backend openai needs --base-url, the server's address that ends in /v1")
         if self.source is not Backend.OPENAI and (self.base_url or self.tokenizer):
@@ -348,6 +353,8 @@ def warning_of(options: RunOptions, model: ModelBackend, style: Style) -> str | 
     """What a user should know of a model in a style, if there is something."""
     if options.is_shipped and style.name != GenPRM.name:
         return f"warning: the embedded model's adapter was trained for the style {GenPRM.name}, not for {style.name}"
+    if options.lora and not options.is_shipped and (trained := adapter_style(options.lora)) not in (None, style.name):
+        return f"warning: the adapter {options.lora} was trained for the style {trained}, not for {style.name}"
     if options.source is Backend.SCRIPTED or options.lora or options.is_embedded or options.example:
         return None
     return style_warning(model.name, style.name)

@@ -162,13 +162,9 @@ def _measure(
         begin += count
         draw = random.Random(pool.id)
         for size in sizes:
-            subsets: Iterable[Sequence[int]]
-            if rule is None and scorer == RANDOM:
-                subsets = [range(count)]  # one of the candidates, whatever their number
-            elif comb(count, size) <= SUBSETS:
-                subsets = combinations(range(count), size)
-            else:
-                subsets = _drawn(draw, count, size)
+            # The same for all scorers, so that none has more luck than another.
+            is_small = comb(count, size) <= SUBSETS
+            subsets = combinations(range(count), size) if is_small else _drawn(draw, count, size)
             found = [_right(pool, subset, scores, scorer, rule) for subset in subsets]
             rights[size].append(sum(found) / len(found))
     return Scored(

@@ -21,6 +21,8 @@ from genprm.rows import field_error, iterate_rows
 
 DATASET_ID = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+)?(?:@[\w.-]+)?")
 """OWNER/NAME, with a configuration after a colon and a split after an at sign: openai/gsm8k:main@train."""
+FILES = (".jsonl", ".json", ".parquet")
+"""What is called so is a file, and is not looked up elsewhere where it is missing."""
 
 
 def read_problems(source: str, limit: int | None = None) -> Iterator[Problem]:
@@ -43,7 +45,8 @@ def read_problems(source: str, limit: int | None = None) -> Iterator[Problem]:
 
 
 def _rows(source: str) -> Iterator[tuple[str, Any]]:
-    if source == "-" or Path(source).exists() or not DATASET_ID.fullmatch(source):
+    is_file = source == "-" or Path(source).exists() or Path(source).suffix in FILES
+    if is_file or not DATASET_ID.fullmatch(source):
         return iterate_rows(source)
     return _dataset_rows(source)
 

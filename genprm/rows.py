@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from genprm.errors import InputError
 from genprm.records import Solution
@@ -79,7 +80,7 @@ def _json_rows(path: str, file: BinaryIO) -> Iterator[tuple[str, Any]]:
         begun = begun or bool(text.strip())
         if text.strip():
             try:
-                yield f"{_name(path)}, line {number}", json.loads(text)
+                yield f"{_name(path)}, line {number}", json.loads(text.rstrip())
             except (ValueError, RecursionError) as error:
                 raise InputError(f"{_name(path)}, line {number}: not valid JSON: {_reason(error)}") from error
 
@@ -125,7 +126,9 @@ def _whole(value: Any) -> Any:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at column {error.colno}"
+        is_end = error.pos >= len(error.doc) and "\n" not in error.doc
+        hint = " (it ends there; expected one whole object per line)" if is_end else ""
+        return f"{error.msg} at column {error.colno}{hint}"
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
@@ -134,6 +137,8 @@ def _solution(where: str, row: Any, index: int) -> Solution:
         raise InputError(f"{where}: expected an object with the fields problem and steps")
     if row.get("id") is None:
         row = {**row, "id": f"row-{index}"}
+    if "first_error" in row and "solution" in row:
+        raise InputError(f"{where}: a result of genprm verify: expected a solution, with its steps as texts")
     try:
         solution = Solution.model_validate(row)
     except ValidationError as error:
@@ -147,4 +152,18 @@ def field_error(where: str, error: ValidationError) -> InputError:
     """The first thing that is wrong with a row, in one line."""
     first = error.errors()[0]
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-    return InputError(f"{where}, field {field.removeprefix('.')}: {first['msg'][0].lower()}{first['msg'][1:]}")
+    return InputError(f"{where}, field {field.removeprefix('.')}: {reason(first)}")
+
+
+def reason(error: ErrorDetails) -> str:
+    """What is wrong, in words that need no Python."""
+    words = {
+        "tuple_type": "expected a list", "string_type": "expected a text", "int_type": "expected a whole number",
+        "int_parsing": "expected a whole number", "dict_type": "expected an object", "model_type": "expected an object",
+    }  # fmt: skip
+    if error["type"] == "too_short":
+        return f"expected at least {error['ctx']['min_length']}"
+    if error["type"] == "missing":
+        return "missing"
+    text = words.get(error["type"], error["msg"].removeprefix("Value error, "))
+    return text[0].lower() + text[1:]

@@ -37,7 +37,7 @@ class VotePlan(BaseModel):
 
     first: int = Field(default=1, ge=1)
     """Votes drawn at once, at the start."""
-    most: int = Field(default=1, ge=1)
+    most: int = Field(default=1, ge=1, le=1024)
     """Votes drawn in the end, where the outcome stays open."""
     confidence: float = Field(default=CONFIDENCE, gt=0.5, le=1)
     """Probability with which the first error must be that of all ``most`` votes, for drawing to stop."""

@@ -23,6 +23,7 @@ from rationale_synth.memory import Memory
 from rationale_synth.records import Outcome, ProblemRecord
 from rationale_synth.run_folder import (
     CONFIG,
+    INPUT,
     LOCK,
     SHARDS,
     SYNC_SECONDS,
@@ -32,7 +33,6 @@ from rationale_synth.run_folder import (
     write_whole,
 )
 
-INPUT = "input.jsonl"
 ROWS_IN_FLIGHT = 256
 """Most rows under way at once; the model's own limit is on completions."""
 Row = TypeVar("Row", bound=Record)

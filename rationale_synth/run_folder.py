@@ -30,7 +30,7 @@ from pydantic import ValidationError
 from genprm.errors import ConfigError, InputError, OutputError
 from genprm.records import Record
 
-CONFIG, LOCK, SHARDS = "config.json", "lock", "shards"
+CONFIG, INPUT, LOCK, SHARDS = "config.json", "input.jsonl", "lock", "shards"
 SHARD_ROWS = 256
 SYNC_SECONDS = 1.0
 VERSION: Literal[1] = 1
@@ -97,12 +97,17 @@ class RunFolder:
         self.close()
 
     def close(self) -> None:
-        """Let go of the folder. What was added is on disk."""
+        """Let go of the folder. What was added is on disk; where nothing was, nothing is left."""
         with contextlib.suppress(OSError):
             self.sync()
         for file in self._journals.values():
             file.close()
         self._journals.clear()
+        with contextlib.suppress(OSError):  # nothing to go on from is nothing to keep other options away for
+            self._shards.rmdir()
+            for name in (CONFIG, INPUT, LOCK):
+                (self.path / name).unlink(missing_ok=True)
+            self.path.rmdir()
         self._lock.close()
 
     def pending(self) -> Iterator[int]:

@@ -36,6 +36,8 @@ def read_labelled(source: Path) -> Iterator[LabelledSolution]:
     Raises:
         InputError: there are none, or a line is none.
     """
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder")
     if source.is_file():
         seen: set[str] = set()
         for solution in iterate_solutions(str(source)):
@@ -47,6 +49,7 @@ def read_labelled(source: Path) -> Iterator[LabelledSolution]:
             yield LabelledSolution.known(solution, solution.generator or "unknown")
         return
     path = source / f"{ROWS}.jsonl"
+    number = 0
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
@@ -58,6 +61,8 @@ def read_labelled(source: Path) -> Iterator[LabelledSolution]:
         raise InputError(
             f"{path}: {error.strerror or error}: expected the folder of a finished `genprm label`, or a file of rows"
         ) from error
+    if not number:
+        raise InputError(f"{path}: no rows in it: nothing was labelled")
 
 
 def open_synth_run(folder: Path, options: SynthOptions, model: str, mark: InputMark) -> RunFolder:

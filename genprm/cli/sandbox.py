@@ -14,7 +14,7 @@ from rich.table import Table
 
 from genprm.cli import shared
 from genprm.cli.shared import say
-from genprm.errors import ConfigError
+from genprm.errors import ConfigError, OutputError
 from sandbox import Limits, RunResult, Sandbox
 
 app = typer.Typer(no_args_is_help=True, help="Isolated kernels for untrusted code.")
@@ -111,6 +111,7 @@ def bench(
     from sandbox.bench import run as bench_run
 
     with shared.refusing():
+        shared.check_targets([], plot=plot)
         counts = _counts(kernels)
         make = _maker(backend, 60.0, isolation, runtime, None)
     found = shared.run(bench_run.run(make, counts, peers, say))
@@ -135,7 +136,11 @@ def install_kernelspec(
     _maker(backend, 5.0, isolation, runtime, image)()  # refuses what does not go together
     config = {"backend": backend, "isolation": isolation, "runtime": runtime, "image": image, "memory_mib": memory_mib}
     title = f"Python (isolated: {runtime or backend})"
-    print(install_kernelspec(name, title, config, str(prefix) if prefix else None))
+    with shared.refusing():
+        try:
+            print(install_kernelspec(name, title, config, str(prefix) if prefix else None))
+        except OSError as error:
+            raise OutputError(f"{prefix or 'the kernelspec'}: {error.strerror or error}") from error
 
 
 def _counts(text: str) -> list[int]:

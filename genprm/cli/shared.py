@@ -25,6 +25,7 @@ from genprm.budget import Budget
 from genprm.errors import ConfigError, GenprmError, InputError, OutputError
 from genprm.options import Backend, RunOptions
 from genprm.plotting import check_picture
+from genprm.rows import reason
 from genprm.styles import STYLES, History, PRMFormat
 from genprm.styles.execution import OutputFormat
 from genprm.votes import CONFIDENCE, MOST, SURE, VotePlan
@@ -125,7 +126,7 @@ def refusing() -> Iterator[None]:
     except ValidationError as error:
         first = error.errors()[0]
         name = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"])
-        say(f"{name}{first['msg'][0].lower()}{first['msg'][1:]}")
+        say(f"{name}{reason(first)}")
     except (GenprmError, SandboxError, ValueError) as error:
         say(" ".join(str(error).split()))
     except KeyboardInterrupt:
@@ -177,23 +178,24 @@ def run_options(
         GenprmError: they contradict each other.
         pydantic.ValidationError: a value is out of range.
     """
-    budget = Budget(
-        chain_tokens=chain_tokens,
-        step_tokens=step_tokens,
-        analysis_tokens=max(1, step_tokens * 3 // 4) if analysis_tokens is None else analysis_tokens,
-        runs=runs,
-        run_seconds=run_seconds,
-        wall_seconds=wall_seconds,
-    )
+    limits = {"chain_tokens": chain_tokens, "runs": runs, "run_seconds": run_seconds, "wall_seconds": wall_seconds}
     options = RunOptions(
         backend=backend, model=model, adapter=adapter, base_url=base_url, tokenizer=tokenizer, style=style,
         analyze=analysis, code=code, execute=execute, output_format=output_format, example=example, history=history,
         rounds=rounds, prm_format=prm_format, votes=_vote_plan(votes, max_votes, confidence), aggregate=aggregate,
         stop_at_first_error=stop_at_first_error, sure=sure, in_flight=in_flight, seed=seed, temperature=temperature,
-        sandbox=sandbox, budget=budget,
+        sandbox=sandbox, budget=budget(step_tokens, analysis_tokens, **limits),
     )  # fmt: skip
     options.check()
     return options
+
+
+def budget(step_tokens: int, analysis_tokens: int | None, **limits: Any) -> Budget:
+    """What a chain may cost; three quarters of a step's tokens are for the analysis, if nothing is said of it."""
+    usual = max(1, step_tokens * 3 // 4)
+    return Budget(
+        step_tokens=step_tokens, analysis_tokens=usual if analysis_tokens is None else analysis_tokens, **limits
+    )
 
 
 def _vote_plan(votes: str, most: int, confidence: float) -> VotePlan:
@@ -248,9 +250,18 @@ def first(rows: Iterable[T], limit: int | None) -> Iterable[T]:
     Raises:
         InputError: the limit lets none through.
     """
+    check_limit(limit)
+    return islice(rows, limit)
+
+
+def check_limit(limit: int | None) -> None:
+    """Refuse a limit that lets no row through.
+
+    Raises:
+        InputError: it is one.
+    """
     if limit is not None and limit < 1:
         raise InputError(f"--limit is {limit}: expected at least 1")
-    return islice(rows, limit)
 
 
 def read_output(file: str, parse: Callable[[bytes], T], command: str) -> Iterator[tuple[str, T]]:

@@ -10,7 +10,6 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from genprm.budget import Budget
 from genprm.cli import shared
 from genprm.cli.shared import say
 from genprm.errors import ConfigError
@@ -163,7 +162,7 @@ def grpo_options(
     alpha: Alpha = None,
     code: Annotated[bool, typer.Option("--code/--no-code", help="Let the model write code.")] = True,
     step_tokens: Annotated[int, typer.Option(help="Most tokens of a judgement.")] = 512,
-    analysis_tokens: Annotated[int, typer.Option(help="Most of them for the analysis.")] = 384,
+    analysis_tokens: shared.AnalysisTokens = None,
     eval_every: Annotated[int | None, typer.Option(help="Steps between looks at --dev. Default: five looks.")] = None,
     max_length: MaxLength = 2048,
     mixed: Mixed = False,
@@ -182,7 +181,7 @@ def grpo_options(
     }  # fmt: skip
     return GRPOOptions(
         base=base, start=start, recipe=_changed(GRPO_RECIPES, recipe, chosen), code=code,
-        budget=Budget(step_tokens=step_tokens, analysis_tokens=analysis_tokens), eval_every=eval_every,
+        budget=shared.budget(step_tokens, analysis_tokens), eval_every=eval_every,
         max_length=max_length, mixed=mixed, limit=limit, seed=seed,
     )  # fmt: skip
 

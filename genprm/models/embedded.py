@@ -70,8 +70,10 @@ def model_source(name: str) -> str:
     """Where a model's files are: a hub id or a folder, which for `EMBEDDED` is its own.
 
     Raises:
-        ModelError: as `embedded_folder`.
+        ModelError: as `embedded_folder`; or the folder holds no model.
     """
+    if Path(name).is_dir() and not (Path(name) / "config.json").exists():
+        raise ModelError(f"{name}: no model in this folder (it has no config.json)")
     return str(embedded_folder()) if name == EMBEDDED else name
 
 

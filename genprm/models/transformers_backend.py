@@ -192,13 +192,19 @@ def with_adapter(model: Any, name: str, adapter: str) -> Any:
         raise ModelError(f"{adapter} is no adapter: it has no adapter_config.json")
     try:
         base = json.loads(config.read_text())["base_model_name_or_path"] if config.exists() else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{config} is no adapter's configuration: {first_line(error)}") from error
+    except KeyError as error:
+        raise ModelError(f"{config} is no adapter's configuration: it has no field {error}") from error
     if _are_others(base, name):
         _LOG.warning("the adapter %s was trained on %s, and not on %s", adapter, base, name)
     try:
         return PeftModel.from_pretrained(model, adapter).merge_and_unload()
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
+        if isinstance(error, OSError | ValueError) and not Path(adapter).exists():
+            raise ModelError(
+                f"the adapter {adapter} is no folder here, nor can it be had: {first_line(error)}"
+            ) from error
         hint = f"it was trained on {base!r}" if base else first_line(error)
         raise ModelError(f"the adapter {adapter} does not fit the model {name!r}: {hint}") from error
 

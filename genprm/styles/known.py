@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 from genprm.styles.discriminative import PRMFormat
 
@@ -12,6 +14,7 @@ _TRAINED = (
     (r"StepWiser", "stepwiser"),
     (r"Math-(?:7B-)?PRM|math-shepherd|PRM-(?:Mistral|Deepseek)-Data", "discriminative"),
 )
+_BASELINES = {"direct": "direct", "signs": "discriminative", "head": "discriminative"}
 _FORMATS = (
     (r"math-shepherd", PRMFormat.MATH_SHEPHERD),
     (r"Qwen2\.5-Math-(?:7B-)?PRM", PRMFormat.QWEN),
@@ -24,6 +27,15 @@ NEEDS_TRAINING = ("genprm", "thinkprm", "stepwiser", "direct", "discriminative")
 def trained_style(model: str) -> str | None:
     """The style that a released model was trained for, by its name; None if it is not one of them."""
     return next((style for pattern, style in _TRAINED if re.search(pattern, model, re.IGNORECASE)), None)
+
+
+def adapter_style(adapter: str) -> str | None:
+    """The style that a baseline was trained for, by the ``training.json`` that `genprm train` left beside it."""
+    try:
+        task = json.loads((Path(adapter) / "training.json").read_text())["task"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return _BASELINES.get(task)
 
 
 def prm_format(model: str) -> PRMFormat | None:

@@ -56,8 +56,9 @@ def train(
         ConfigError: a library is missing, or options contradict each other.
     """
     machine, say = machine or Machine(), on_first(say)
-    if options.patience and not dev:
-        raise ConfigError("--patience needs --dev, the rows to watch")
+    for name, value in (("--patience", options.patience), ("--eval-every", options.eval_every)):
+        if value and not dev:
+            raise ConfigError(f"{name} needs --dev, the rows to watch")
     if options.packing and options.task.has_head:
         raise ConfigError("--packing does not go with a head")
     if options.start and options.task.has_head:

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from genprm.errors import InputError
 from genprm.records import NO_ERROR, SCHEMA_VERSION, Record, Text
-from genprm.rows import iterate_rows
+from genprm.rows import field_error, iterate_rows
 
 ASSISTANT = "assistant"
 
@@ -75,9 +75,11 @@ def read_records(path: str, limit: int | None = None) -> Iterator[TrainingRecord
         try:
             yield TrainingRecord.model_validate(row)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"]))
-            raise InputError(f"{where}: no training record: {field and field + ': '}{first['msg']}") from error
+            if isinstance(row, dict) and "step_labels" in row:
+                raise InputError(
+                    f"{where}: a labelled solution: genprm synth makes training records of them"
+                ) from error
+            raise field_error(f"{where}: no training record", error) from error
         count += 1
     if not count:
         raise InputError(f"{path}: no rows in it")

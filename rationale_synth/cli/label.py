@@ -18,7 +18,7 @@ from genprm.policy import Policy
 from genprm.problems import read_problems
 from genprm.records import Problem
 from rationale_synth.cli.engine import LIBRARIES, Actors, Decontaminate, Engine, EngineOption, RayAddress
-from rationale_synth.jobs import INPUT, LabelProgress, open_label_run, run_label_job, take_input
+from rationale_synth.jobs import LabelProgress, open_label_run, run_label_job, take_input
 from rationale_synth.label import LabelOptions
 from rationale_synth.label_output import LabelSummary, write_labels
 from rationale_synth.labels import Rule, RuleName
@@ -26,7 +26,7 @@ from rationale_synth.overlap import Decontaminated
 from rationale_synth.policy import PolicySpec
 from rationale_synth.ray_engine import Cluster, LabelWorker, run_on_ray
 from rationale_synth.records import Outcome
-from rationale_synth.run_folder import RunFolder, read_config
+from rationale_synth.run_folder import INPUT, RunFolder, read_config
 from rationale_synth.segment import Segmentation
 from rationale_synth.settle import Settling
 from rationale_synth.simulate import Strength
@@ -89,8 +89,8 @@ def label(
     The same command goes on with an interrupted run; nothing that is finished is done again. On a finished run it
     labels anew, by another --rule if one is given, without sampling.
 
-    Exit status 0: every problem was settled. 1: some failed, and are tried again by the same command. 2: it could
-    not begin, or not go on.
+    Exit status 0: every problem was settled. 1: some failed, and are tried again by the same command; or nothing was
+    labelled. 2: it could not begin, or not go on.
     """
     with shared.refusing():
         require("data", LIBRARIES)
@@ -98,6 +98,8 @@ def label(
         simulated = _strength(policy) if backend is None and not base_url else None
         if simulated is None:
             model.check()
+            if temperature == 0:
+                raise ConfigError("--temperature 0: all rollouts of a step would be the same")
         wanted = Rule(name=rule, threshold=threshold)
         sampled_for = _rule_of_run(output, wanted)
         settling = None if fixed else _settling(sampled_for, confidence)
@@ -121,7 +123,9 @@ def label(
     if options.rule != wanted:
         say(f"the values were drawn to settle {options.rule}: of the labels by {wanted} see how many are settled")
     _print_summary(summary, output)
-    raise typer.Exit(EXIT_UNSCORED if outcomes[Outcome.FAILED] else 0)
+    if not summary.solutions:
+        say("nothing was labelled: that takes a problem of which some solutions are right and some are wrong")
+    raise typer.Exit(EXIT_UNSCORED if outcomes[Outcome.FAILED] or not summary.solutions else 0)
 
 
 def _label(run: RunFolder, spec: PolicySpec, options: LabelOptions, cluster: Cluster | None) -> Counter[Outcome]:

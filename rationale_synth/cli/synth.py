@@ -94,10 +94,7 @@ def rationales(
         require("data", LIBRARIES)
         chosen = ModelOptions(backend=backend, model=model, adapter=adapter, base_url=base_url, tokenizer=tokenizer)
         chosen.check()
-        budget = Budget(
-            step_tokens=step_tokens, analysis_tokens=max(1, step_tokens * 3 // 4), runs=runs, run_seconds=run_seconds,
-            wall_seconds=wall_seconds,
-        )  # fmt: skip
+        budget = shared.budget(step_tokens, None, runs=runs, run_seconds=run_seconds, wall_seconds=wall_seconds)
         options = SynthOptions(
             style=style, filter=filter, tries=tries, balance=balance, example=chosen.is_embedded,
             right_per_wrong=right_per_wrong, temperature=temperature, seed=seed, budget=budget,
@@ -199,6 +196,7 @@ def validate(
     Exit status 0: all as it must be. 1: not. 2: it could not begin, or not go on.
     """
     with shared.refusing():
+        shared.check_limit(limit)
         solutions, unusable = worked_solutions(source, limit)
     lines = shared.run(_validate(list(plants(solutions, seed)), sandbox))
     grid = Table(box=None, padding=(0, 1), header_style="bold")
@@ -226,7 +224,9 @@ def _finish(folder: RunFolder, options: SynthOptions, model: str) -> None:
     Console(highlight=False).print(
         f"Training data: {folder.path}/train.jsonl, train.parquet; what is in them: README.md", soft_wrap=True
     )
-    raise typer.Exit(EXIT_UNSCORED if summary.failed else 0)
+    if not summary.written:
+        say("there are no records: no rationale was kept, or none of one of the two classes")
+    raise typer.Exit(EXIT_UNSCORED if summary.failed or not summary.written else 0)
 
 
 async def _synthesize(

@@ -290,8 +290,8 @@ def test_results_of_one_name_are_told_apart(cli: Cli, tmp_path: Path):
 WRONG = [
     (["processbench", "rows.jsonl", "-o", "."], "rows.jsonl is read from by the same command"),
     (["processbench", "one.jsonl", "--json", "one.jsonl"], "one.jsonl is read from by the same command"),
-    (["bon", "nocorrect.jsonl"], "nocorrect.jsonl, line 2, field candidates[0].correct: field required"),
-    (["bon", "shortscores.jsonl"], "shortscores.jsonl, line 1, field candidates[0].prm_step_scores: value error, prm"),
+    (["bon", "nocorrect.jsonl"], "nocorrect.jsonl, line 2, field candidates[0].correct: missing"),
+    (["bon", "shortscores.jsonl"], "shortscores.jsonl, line 1, field candidates[0].prm_step_scores: prm"),
     (["bon", "empty.jsonl"], "empty.jsonl: no rows in it"),
     (["bon", "pools.jsonl", "--scores-only", "--limit", "0"], "--limit is 0: expected at least 1"),
     (["bon", "pools.jsonl", "--scores-only", "--json", "missing/b.json"], "missing/b.json: no such folder"),

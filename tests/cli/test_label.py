@@ -224,8 +224,9 @@ def test_nothing_is_labelled(cli: Cli, tmp_path: Path):
     (tmp_path / "script.json").write_text('[{"text": "It is \\\\boxed{7}."}]')
     (tmp_path / "p.jsonl").write_text('{"problem": "P", "answer": "7"}\n{"problem": "Q", "answer": "8"}\n')
     done = cli("label", "p.jsonl", "-o", "run", "--policy", "script.json", "--backend", "scripted")
-    assert done.returncode == 0
+    assert done.returncode == 1
     assert "all right" in done.stdout
+    assert "nothing was labelled: that takes" in done.stderr
     assert rows(tmp_path / "run") == []
     import pyarrow.parquet
 

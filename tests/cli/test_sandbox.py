@@ -135,3 +135,18 @@ def test_a_terminal_is_not_told_what_to_do():
 def test_an_image_name_that_is_none(cli: Cli):
     done = cli("sandbox", "run", "1", "--image", "Bad Name!!")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["install-kernelspec", "--backend", "local", "--prefix", "/proc/x"], "/proc/x: No such file"),
+        (["install-kernelspec", "--backend", "local", "--prefix", "k", "--name", "a b"], "Invalid kernel name 'a b'"),
+        (["bench", "--backend", "local", "--plot", "nowhere/x.png"], "nowhere/x.png: no such folder"),
+        (["bench", "--backend", "local", "--plot", "x.odd"], "x.odd: no kind of picture"),
+    ],
+)
+def test_wrong_options_of_the_other_commands(cli: Cli, arguments: list[str], message: str):
+    done = cli("sandbox", *arguments)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert message in done.stderr

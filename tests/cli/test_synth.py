@@ -150,7 +150,7 @@ def test_rationales_for_a_label_run_killed_on_the_way(cli: Cli, run_folder: Path
     [
         (
             ["nowhere"],
-            "expected the folder of a finished `genprm label`",
+            "nowhere: no such file or folder",
         ),
         (["run", "--tries", "0"], "tries: input should be greater than or equal to 1"),
         (["run", "--limit", "0"], "--limit is 0: expected at least 1"),
@@ -192,7 +192,8 @@ def test_labelled_rows_from_elsewhere(cli: Cli, tmp_path: Path):
 
 def test_a_broken_line_and_another_run(cli: Cli, run_folder: Path, critic: Path):
     arguments = ("synth", run_folder, "-o", "data", "--backend", "scripted", "--model", critic, *LOCAL, "--limit", 3)
-    assert cli(*arguments).returncode == 0
+    done = cli(*arguments)
+    assert (done.returncode, "there are no records" in done.stderr) == (1, True)
     done = cli(*arguments, "--seed", 1)
     assert (done.returncode, "has seed = 0, not 1" in done.stderr) == (2, True)
     with open(run_folder / "labelled.jsonl", "a") as file:

@@ -21,7 +21,8 @@ def test_a_discriminative_baseline_refuses_rows_without_labels(cli: Cli, tmp_pat
     ("arguments", "message"),
     [
         (["nowhere.jsonl"], "nowhere.jsonl: No such file"),
-        (["rows.jsonl"], "rows.jsonl, line 1: no training record: style: Field required"),
+        (["rows.jsonl"], "rows.jsonl, line 1: no training record, field style: missing"),
+        (["rows.jsonl", "--eval-every", "2"], "--eval-every needs --dev, the rows to watch"),
         (["rows.jsonl", "--recipe", "mine"], "--recipe mine: there is no such recipe, but thinkprm, genprm"),
         (["rows.jsonl", "--rank", "0"], "--rank: input should be greater than or equal to 1"),
         (["rows.jsonl", "--patience", "2"], "--patience needs --dev"),

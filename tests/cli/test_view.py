@@ -24,7 +24,7 @@ def test_nothing_to_show(cli: Cli, tmp_path: Path):
 def test_a_label_run_that_has_not_ended(cli: Cli, tmp_path: Path):
     row = {"id": "p", "problem": "What is 1 + 1?", "answer": "2"}
     (tmp_path / "problems.jsonl").write_text(json.dumps(row) + "\n")
-    assert cli("label", "problems.jsonl", "-o", "run", "--policy", "simulated").returncode == 0
+    assert cli("label", "problems.jsonl", "-o", "run", "--policy", "simulated").returncode == 1, "nothing was labelled"
     (tmp_path / "run" / "labelled.jsonl").unlink()
     assert "run: the job has not ended, and its rows are written at its end" in refused(cli, "run")
 

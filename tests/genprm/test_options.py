@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from genprm.errors import ConfigError
 from genprm.models.embedded import EMBEDDED, NO_ADAPTER, SHIPPED, shipped_adapter
 from genprm.models.scripted import ScriptedModel
 from genprm.options import Backend, ModelOptions, RunOptions, warning_of
@@ -97,3 +98,19 @@ def test_a_run_does_not_go_on_with_what_was_trained_into_the_same_folder(tmp_pat
     assert mark(model=str(tmp_path)) != mark(model=str(tmp_path.parent))
     assert mark(model="GenPRM/GenPRM-7B")["files"] == [None]
     assert mark() == mark()
+
+
+def test_an_adapter_of_a_baseline_is_warned_of_in_another_style(tmp_path: Path):
+    (tmp_path / "training.json").write_text('{"task": "signs"}')
+    options = RunOptions(adapter=str(tmp_path), style="genprm")
+    [genprm] = options.make_styles()
+    said = f"warning: the adapter {tmp_path} was trained for the style discriminative, not for genprm"
+    assert warning_of(options, ScriptedModel([]), genprm) == said
+    (tmp_path / "training.json").write_text('{"task": "sft"}')
+    assert warning_of(options, ScriptedModel([]), genprm) is None
+
+
+@pytest.mark.parametrize("name", ["model", "adapter", "base_url", "tokenizer"])
+def test_an_empty_name_is_none(name: str):
+    with pytest.raises(ConfigError, match=f"the option for the {name.replace('_', ' ')} is empty"):
+        ModelOptions(**{name: ""}).check()

@@ -132,16 +132,16 @@ def candidate(**fields: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({**GOOD, "candidates": [{"steps": ["s"]}]}, "field candidates[0].correct: field required"),
-        ({**GOOD, "candidates": []}, "field candidates: tuple should have at least 1 item"),
-        ({"id": "a", "problem": "p"}, "field candidates: field required"),
-        ({"id": "a", "candidates": GOOD["candidates"]}, "field problem: field required"),
-        (candidate(steps=[]), "field candidates[1].steps: tuple should have at least 1 item"),
-        (candidate(steps=["s", 3]), "field candidates[1].steps[1]: input should be a valid string"),
+        ({**GOOD, "candidates": [{"steps": ["s"]}]}, "field candidates[0].correct: missing"),
+        ({**GOOD, "candidates": []}, "field candidates: expected at least 1"),
+        ({"id": "a", "problem": "p"}, "field candidates: missing"),
+        ({"id": "a", "candidates": GOOD["candidates"]}, "field problem: missing"),
+        (candidate(steps=[]), "field candidates[1].steps: expected at least 1"),
+        (candidate(steps=["s", 3]), "field candidates[1].steps[1]: expected a text"),
         (candidate(correct="perhaps"), "field candidates[1].correct: input should be a valid boolean"),
         (
             candidate(prm_step_scores={"prm": [0.5]}),
-            "field candidates[1].prm_step_scores: value error, prm has 1 scores for 2 steps",
+            "field candidates[1].prm_step_scores: prm has 1 scores for 2 steps",
         ),
         (candidate(prm_step_scores={"prm": [0.5, None]}), "field candidates[1].prm_step_scores.prm[1]: input should"),
         (candidate(prm_step_scores={"prm": [0.5, float("nan")]}), "field candidates[1].prm_step_scores.prm[1]: input"),

@@ -39,7 +39,7 @@ def test_columns(tmp_path: Path, row: dict[str, Any], answer: str):
         ([{"problem": "P"}], "line 1: no gold answer: expected a field answer, final_answer, or a solution with a box"),
         ([{"problem": "P", "answer": None}], "line 1: no gold answer"),
         ([{"problem": "P", "answer": ""}], "line 1, field answer: string should have at least 1 character"),
-        ([{"problem": "P", "answer": [1]}], "line 1, field answer: input should be a valid string"),
+        ([{"problem": "P", "answer": [1]}], "line 1, field answer: expected a text"),
         ([{"problem": "", "answer": "1"}], "line 1, field problem: string should have at least 1 character"),
         ([{"text": "P", "answer": "1"}], "line 1: no field problem (or question), but 'text', 'answer'"),
         ([{"problem": "P", "answer": "1", "id": "a"}] * 2, "line 2, field id: 'a' is there already"),
@@ -95,3 +95,8 @@ def test_a_dataset_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch):
 def test_a_file_that_is_not_there():
     with pytest.raises(InputError, match=r"nowhere\.jsonl: No such file"):
         list(read_problems("nowhere.jsonl"))
+
+
+def test_what_is_called_like_a_file_is_one():
+    with pytest.raises(InputError, match=r"nowhere/rows\.jsonl: No such file"):
+        list(read_problems("nowhere/rows.jsonl"))

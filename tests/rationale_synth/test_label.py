@@ -162,6 +162,7 @@ def test_an_input_that_no_run_was_begun_with_is_replaced(tmp_path: Path):
     mark = take_input(PROBLEMS[5:8], tmp_path / "run")
     with open_label_run(tmp_path / "run", OPTIONS, "simulated", mark) as run:
         assert [row for _, row in input_rows(run, Problem, run.pending())] == PROBLEMS[5:8]
+        run.note(0, "key", "begun")
     assert take_input(PROBLEMS, tmp_path / "run").rows == 20
     assert len((tmp_path / "run" / "input.jsonl").read_text().splitlines()) == 3
 

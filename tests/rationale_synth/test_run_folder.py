@@ -144,9 +144,21 @@ def test_another_run_is_refused(tmp_path: Path, other: RunConfig, message: str):
         assert run.done == 1
 
 
-def test_another_version_is_refused(tmp_path: Path):
-    with RunFolder(tmp_path, config(rows=2)):
+def test_a_run_in_which_nothing_was_done_leaves_nothing(tmp_path: Path):
+    folder = tmp_path / "run"
+    with RunFolder(folder, config()):
         pass
+    assert not folder.exists()
+    with RunFolder(folder, config(other="options")) as run:
+        run.add(0, Line(n=0))
+    with pytest.raises(ConfigError, match="choose another folder"):
+        RunFolder(folder, config())
+    assert (folder / "config.json").exists()
+
+
+def test_another_version_is_refused(tmp_path: Path):
+    with RunFolder(tmp_path, config(rows=2)) as run:
+        run.note(0, "call", "begun")
     path = tmp_path / "config.json"
     path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
     with pytest.raises(ConfigError, match="not a run of this version"):

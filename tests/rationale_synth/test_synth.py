@@ -849,6 +849,8 @@ def test_an_input_that_was_changed_is_refused(tmp_path: Path):
     (folder / "input.jsonl").write_bytes(b"")
     with pytest.raises(OutputError, match="not the input that the run was begun with"):
         open_synth_run(folder, options, "planted", mark)
+    assert not folder.exists(), "nothing was in it"
+    take_input(map(labelled, PLANTED[:2]), folder)
     (folder / "input.jsonl").unlink()
     with pytest.raises(OutputError, match="No such file"):
         open_synth_run(folder, options, "planted", mark)

@@ -267,7 +267,7 @@ def test_one_class_only(tiny: Path, tmp_path: Path, label: int, kind: str):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"label": None}, "line 2: no training record: label: Input should be a valid integer"),
+        ({"label": None}, "line 2: no training record, field label: expected a whole number"),
         ({"label": 9}, "line 2: no training record: .*none with the index 9"),
         ({"messages": []}, "line 2: no training record: .*no part of an answer"),
         ({"messages": [], "masked": []}, "line 2: no training record: .*expected one of the role assistant"),
