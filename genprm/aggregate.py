@@ -110,9 +110,9 @@ def combine_chains(
 
     With `Aggregate.MAJORITY` a step's verdict follows from the first error that most chains name, and its score is the
     share of chains, of those that came to an answer, that find no error up to it; where none did, steps are unscored
-    unless all agree on them. With ``stop_at_first_error`` the
-    steps behind the first error are left out, also where a chain went further before it was known. The first
-    ``side_by_side`` chains, all by default, worked at the same time, each of the others after them.
+    unless all agree on them. With ``stop_at_first_error`` the steps behind the first error are left out, also where a
+    chain went further before it was known. The first ``side_by_side`` chains, all by default, worked at the same time,
+    each of the others after them.
     """
     by_step = [[chain.steps[index] for chain in chains] for index in range(len(solution.steps))]
     if aggregate is Aggregate.MAJORITY:

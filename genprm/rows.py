@@ -155,15 +155,17 @@ def field_error(where: str, error: ValidationError) -> InputError:
     return InputError(f"{where}, field {field.removeprefix('.')}: {reason(first)}")
 
 
+_WORDS = {
+    "tuple_type": "expected a list", "string_type": "expected a text", "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number", "dict_type": "expected an object", "model_type": "expected an object",
+}  # fmt: skip
+
+
 def reason(error: ErrorDetails) -> str:
     """What is wrong, in words that need no Python."""
-    words = {
-        "tuple_type": "expected a list", "string_type": "expected a text", "int_type": "expected a whole number",
-        "int_parsing": "expected a whole number", "dict_type": "expected an object", "model_type": "expected an object",
-    }  # fmt: skip
     if error["type"] == "too_short":
         return f"expected at least {error['ctx']['min_length']}"
     if error["type"] == "missing":
         return "missing"
-    text = words.get(error["type"], error["msg"].removeprefix("Value error, "))
+    text = _WORDS.get(error["type"], error["msg"].removeprefix("Value error, "))
     return text[0].lower() + text[1:]
