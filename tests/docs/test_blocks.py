@@ -44,6 +44,7 @@ ELSEWHERE = {
     "--backend vllm": "tests/vllm/test_in_process.py",
     "sandbox bench": "tests/cli/test_sandbox.py",
     "experiments.embedded": "experiments/embedded.py",  # hours; the tests run the commands that it consists of
+    "experiments.filters": "experiments/filters.py",
     "experiments.small_scale": "tests/experiments/test_small_scale.py",
 }
 """Parts of commands that take too much to be run here, and what runs them."""
