@@ -152,7 +152,8 @@ def field_error(where: str, error: ValidationError) -> InputError:
     """The first thing that is wrong with a row, in one line."""
     first = error.errors()[0]
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-    return InputError(f"{where}, field {field.removeprefix('.')}: {reason(first)}")
+    place = f"{where}, field {field.removeprefix('.')}" if field else where
+    return InputError(f"{place}: {reason(first)}")
 
 
 _WORDS = {

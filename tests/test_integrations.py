@@ -19,7 +19,7 @@ from tests.serve.conftest import RULES
 from tests.train.conftest import tiny, tokenizer  # noqa: F401 - fixtures
 
 A_TENTH = pytest.approx(0.1)
-FEW = "field steps: tuple should have at least 1 item after validation, not 0"
+FEW = "field steps: expected at least 1"
 
 
 @pytest.fixture

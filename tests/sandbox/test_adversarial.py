@@ -60,7 +60,7 @@ ATTACKS = [
     Attack("memory bomb", "x = bytearray(1 << 31)", (MEMORY,), lost=False),
     Attack("slow memory bomb", "x = []\nwhile True: x.append(bytearray(1 << 20))", (MEMORY,), bound=17),
     Attack("memory through children", "import os, time\nfor _ in range(6):\n if os.fork() == 0:\n  x = bytearray(100 << 20)\n  time.sleep(60)\ntime.sleep(60)", (MEMORY,), bound=17, lost=True),
-    Attack("deep recursion", "import sys\nsys.setrecursionlimit(10 ** 8)\ndef f(): f()\nf()", (MEMORY, DIED), bound=30),
+    Attack("deep recursion", "import sys\nsys.setrecursionlimit(10 ** 8)\ndef f(): f()\nf()", (MEMORY, DIED), bound=60),
     Attack("recursion within limits", "def f(): f()\nf()", (ERROR,), lost=False),
     Attack("endless output", "while True: print('x' * 100)", (FLOOD,), lost=False),
     Attack("endless stderr", "import sys\nwhile True: sys.stderr.write('x' * 100)", (FLOOD,), lost=False),
