@@ -34,7 +34,11 @@ POOL = {
 MODELS = ("GenPRM/GenPRM-7B", "launch/ThinkPRM-7B", "HuggingFaceTB/SmolLM2-135M-Instruct")
 FILES: dict[str, dict[str, Sequence[Mapping[str, object]]]] = {
     "README.md": {"solutions.jsonl": [ROW], "problems.jsonl": PROBLEMS, "gsm8k.jsonl": WORKED},
-    "data.md": {"problems.jsonl": PROBLEMS, "gsm8k.jsonl": WORKED, "openai/gsm8k/main/train.jsonl": WORKED},
+    "data.md": {
+        "problems.jsonl": PROBLEMS,
+        "gsm8k.jsonl": WORKED,
+        "openai/gsm8k/main/train.jsonl": [{"question": PROBLEM, "answer": "6 * 7 is 42.\n#### 42"}],
+    },
     "embedded.md": {
         **{f"{name}.jsonl": LABELLED for name in ("gsm8k", "math", "olympiadbench", "omnimath")},
         **{f"{name}.jsonl": LABELLED for name in ("processbench_dev/gsm8k", "processbench_dev/math")},
