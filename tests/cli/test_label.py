@@ -277,6 +277,6 @@ def test_the_embedded_model(cli: Cli, tmp_path: Path):
     process.kill()
     process.wait()
     done = cli(*arguments, timeout=600)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == (0 if rows(tmp_path / "run") else 1), done.stderr
     [shard] = (tmp_path / "run" / "shards").iterdir()
     assert [json.loads(line)["problem"]["id"] for line in shard.read_text().splitlines()] == ["s3", "s4"]
