@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from genprm.answers import final_answer
 from genprm.errors import InputError
 from genprm.records import Problem
-from genprm.rows import field_error, iterate_rows
+from genprm.rows import check_limit, field_error, iterate_rows
 
 DATASET_ID = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+)?(?:@[\w.-]+)?")
 """OWNER/NAME, with a configuration after a colon and a split after an at sign: openai/gsm8k:main@train."""
@@ -31,8 +31,7 @@ def read_problems(source: str, limit: int | None = None) -> Iterator[Problem]:
     Raises:
         InputError: it cannot be read, has no rows, or a row is not as expected.
     """
-    if limit is not None and limit < 1:
-        raise InputError(f"--limit is {limit}: expected at least 1")
+    check_limit(limit)
     seen: set[str] = set()
     for index, (where, row) in enumerate(islice(_rows(source), limit)):
         problem = _problem(where, row, index)

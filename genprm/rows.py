@@ -48,9 +48,18 @@ def iterate_rows(path: str, limit: int | None = None) -> Iterator[tuple[str, Any
     Raises:
         InputError: the file is missing or broken, or the limit lets no row through.
     """
+    check_limit(limit)
+    yield from islice(_rows(path), limit)
+
+
+def check_limit(limit: int | None) -> None:
+    """Refuse a limit that lets no row through.
+
+    Raises:
+        InputError: it is one.
+    """
     if limit is not None and limit < 1:
         raise InputError(f"--limit is {limit}: expected at least 1")
-    yield from islice(_rows(path), limit)
 
 
 def _rows(path: str) -> Iterator[tuple[str, Any]]:

@@ -25,7 +25,7 @@ from genprm.budget import Budget
 from genprm.errors import ConfigError, GenprmError, InputError, OutputError
 from genprm.options import Backend, RunOptions
 from genprm.plotting import check_picture
-from genprm.rows import reason
+from genprm.rows import check_limit, reason
 from genprm.styles import STYLES, History, PRMFormat
 from genprm.styles.execution import OutputFormat
 from genprm.votes import CONFIDENCE, MOST, SURE, VotePlan
@@ -252,16 +252,6 @@ def first(rows: Iterable[T], limit: int | None) -> Iterable[T]:
     """
     check_limit(limit)
     return islice(rows, limit)
-
-
-def check_limit(limit: int | None) -> None:
-    """Refuse a limit that lets no row through.
-
-    Raises:
-        InputError: it is one.
-    """
-    if limit is not None and limit < 1:
-        raise InputError(f"--limit is {limit}: expected at least 1")
 
 
 def read_output(file: str, parse: Callable[[bytes], T], command: str) -> Iterator[tuple[str, T]]:

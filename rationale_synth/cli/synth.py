@@ -19,6 +19,7 @@ from genprm.errors import ConfigError
 from genprm.extras import require
 from genprm.models.base import ModelBackend
 from genprm.options import ModelOptions, open_sandbox
+from genprm.rows import check_limit
 from rationale_synth.cli.engine import LIBRARIES, Actors, Decontaminate, Engine, EngineOption, RayAddress
 from rationale_synth.consensus import Filter
 from rationale_synth.families import family_plants
@@ -196,7 +197,7 @@ def validate(
     Exit status 0: all as it must be. 1: not. 2: it could not begin, or not go on.
     """
     with shared.refusing():
-        shared.check_limit(limit)
+        check_limit(limit)
         solutions, unusable = worked_solutions(source, limit)
     lines = shared.run(_validate(list(plants(solutions, seed)), sandbox))
     grid = Table(box=None, padding=(0, 1), header_style="bold")
